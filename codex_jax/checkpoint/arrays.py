@@ -1,0 +1,126 @@
+"""Arrays to a directory and back, bit for bit: the only file that speaks to Orbax.
+
+Orbax gets a flat dict of plain arrays: names are those of `trees.name`, typed PRNG keys go as their raw words, and
+arrays without elements, which it cannot hold, are left out and made anew. What is on disk depends on no class of ours.
+"""
+
+import contextlib
+import functools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import orbax.checkpoint as ocp
+
+from codex_jax import trees
+from codex_jax.checkpoint import leaves
+
+
+# Of one save, its directory and all waiting included. Orbax gives up after 20 minutes, which a slow disk may need.
+TIMEOUT_SECS = 6 * 3600
+
+
+class Writer:
+    """Saves one tree at a time in the background; close it."""
+
+    def __init__(self) -> None:
+        self._silence = contextlib.ExitStack()
+        self._silence.enter_context(_orbax_silenced())
+        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECS))
+
+    def start(self, directory: Path, tree: trees.PyTree) -> None:
+        """Begin to write a tree of jax arrays to `directory`, which must not exist.
+
+        On return the caller may donate the arrays: their content is copied, or held by a reference for whose sake jax
+        copies instead of overwriting (on a CPU). Raises whatever Orbax raises.
+        """
+        named = {name: _plain(leaf) for name, leaf in trees.named_leaves(tree) if leaf.size}
+        self._orbax.save(directory.absolute(), args=ocp.args.PyTreeSave(named))
+
+    def wait(self) -> None:
+        """Return when the tree is written by all processes; raises whatever went wrong."""
+        self._orbax.wait_until_finished()
+
+    def close(self) -> None:
+        """Free the threads; a save in flight is waited for."""
+        with self._silence:
+            self._orbax.close()
+
+
+def restore(directory: Path, target: trees.PyTree) -> trees.PyTree:
+    """Return the tree written to `directory`, in the structure, types and shardings of `target` (jax.ShapeDtypeStruct).
+
+    The caller has compared the leaves of the two (`leaves.differences`). Raises whatever Orbax raises.
+    """
+    named = trees.named_leaves(target)
+    plain = {name: _plain_struct(leaf) for name, leaf in named if _size(leaf)}
+    arguments = {
+        name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
+        for name, leaf in plain.items()
+    }
+    with _orbax_silenced(), ocp.Checkpointer(_handler()) as orbax:
+        read = orbax.restore(directory.absolute(), args=ocp.args.PyTreeRestore(item=plain, restore_args=arguments))
+    filled = [_like(leaf, read.get(name)) for name, leaf in named]
+    return jax.tree.unflatten(jax.tree.structure(target), filled)
+
+
+def _handler() -> ocp.PyTreeCheckpointHandler:
+    # Measured for GPT-2 124M with AdamW (1.5 GB): without compression 0.7 s, with it 5.4 s for 8 % less, since weights
+    # are noise to zstd. OCDBT makes some 12 files of 36 leaves, its absence 77 (308 on 8 devices).
+    # Cutting replicated arrays into a slice for each replica compiles a program a leaf: 1.7 s in the first save.
+    registry = ocp.type_handlers.create_type_handler_registry(
+        (jax.Array, ocp.type_handlers.ArrayHandler(use_replica_parallel=False, enable_write_sharding_file=False))
+    )
+    return ocp.PyTreeCheckpointHandler(use_ocdbt=True, use_compression=False, type_handler_registry=registry)
+
+
+def _plain(leaf: jax.Array) -> jax.Array:
+    return jax.random.key_data(leaf) if leaves.is_key(leaf) else leaf
+
+
+def _plain_struct(leaf: jax.ShapeDtypeStruct) -> jax.ShapeDtypeStruct:
+    if not leaves.is_key(leaf):
+        return leaf
+    words = jax.eval_shape(jax.random.key_data, jax.ShapeDtypeStruct(leaf.shape, leaf.dtype))
+    return jax.ShapeDtypeStruct(words.shape, words.dtype, sharding=leaf.sharding)
+
+
+def _like(target: jax.ShapeDtypeStruct, read: jax.Array | None) -> jax.Array:
+    if read is None:
+        return jnp.zeros(target.shape, target.dtype, device=target.sharding)
+    if leaves.is_key(target):
+        return jax.device_put(_wrap(target)(read), target.sharding)
+    return read
+
+
+def _wrap(target: jax.ShapeDtypeStruct) -> Any:
+    return functools.partial(jax.random.wrap_key_data, impl=_key_impl(target))
+
+
+def _key_impl(target: jax.ShapeDtypeStruct) -> Any:
+    # jax tells the implementation of a key, not of a key's type; a tracer of that type is enough to ask.
+    found = []
+    jax.eval_shape(lambda key: found.append(jax.random.key_impl(key)), jax.ShapeDtypeStruct(target.shape, target.dtype))
+    return found[0]
+
+
+def _size(leaf: jax.ShapeDtypeStruct) -> bool:
+    return 0 not in leaf.shape
+
+
+@contextlib.contextmanager
+def _orbax_silenced() -> Iterator[None]:
+    """Keep Orbax out of the log: it prints each failure as several tracebacks before it raises it, as we report it."""
+
+    def is_foreign(record: logging.LogRecord) -> bool:
+        return "/orbax/" not in record.pathname
+
+    logger = logging.getLogger("absl")
+    logger.addFilter(is_foreign)
+    try:
+        yield
+    finally:
+        logger.removeFilter(is_foreign)

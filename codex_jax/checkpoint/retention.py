@@ -1,0 +1,52 @@
+"""Which checkpoints stay: the newest few that are intact; and how the rest goes without ever looking like one."""
+
+import os
+import shutil
+from pathlib import Path
+
+from codex_jax.checkpoint import layout, manifest
+from codex_jax.errors import AssetError
+
+
+def apply(root: Path, keep_last: int, intact: set[int]) -> list[int]:
+    """Delete the checkpoints older than the newest `keep_last` intact ones and return their steps.
+
+    `intact` holds the steps already known to be good; the others are verified before they count, and added. A damaged
+    checkpoint so never takes the place of a good one.
+    """
+    deleted, kept = [], 0
+    for step in layout.steps(root):
+        directory = layout.path_of(root, step)
+        if kept < keep_last:
+            kept += step in intact or _verify(directory, step, intact)
+        elif not directory.is_symlink() and (directory / manifest.NAME).is_file():
+            remove(directory)
+            deleted.append(step)
+    intact.difference_update(deleted)
+    return deleted
+
+
+def remove(directory: Path) -> None:
+    """Delete a checkpoint; killed half-way, it leaves STEP.deleting, which nobody takes for a checkpoint."""
+    doomed = layout.with_suffix(directory, layout.DELETING)
+    if os.path.lexists(doomed):
+        shutil.rmtree(doomed)
+    layout.rename(directory, doomed)
+    shutil.rmtree(doomed)
+
+
+def sweep(root: Path) -> list[str]:
+    """Delete what killed saves and killed deletions left behind, and return the names."""
+    found = layout.leftovers(root)
+    for path in found:
+        shutil.rmtree(path)
+    return [path.name for path in found]
+
+
+def _verify(directory: Path, step: int, intact: set[int]) -> bool:
+    try:
+        manifest.verify(directory)
+    except AssetError:
+        return False
+    intact.add(step)
+    return True

@@ -1,0 +1,318 @@
+"""Every knob of the project, once: its name, default, meaning, unit and range.
+
+A file in `configs/` starts from `default()` and changes what differs. `load()` adds the overrides of the command line and
+`resolve()` turns the result into the frozen `Config` that the rest of the program reads; nothing else reads settings.
+"""
+
+import dataclasses
+import importlib.util
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ml_collections import ConfigDict
+
+from codex_jax import schema
+from codex_jax.errors import ConfigError
+from codex_jax.schema import knob, section
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Run:
+    seed: int = knob(0, "seed of every random stream: initial weights, dropout, data order, sampling", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Model:
+    name: str = knob("gpt2", "architecture, by its name in the registry of model families")
+    vocab_size: int = knob(50257, "rows of the token embedding; at least the tokenizer's vocabulary", low=2)
+    context_length: int = knob(1024, "longest sequence the position embedding covers, in tokens", low=1)
+    num_layers: int = knob(12, "number of transformer blocks", low=1)
+    num_heads: int = knob(12, "attention heads in a block; divides model.width", low=1)
+    width: int = knob(768, "size of the residual stream", low=1)
+    dropout: float = knob(0.0, "probability of dropping an activation while training", low=0.0, high=0.99)
+    compute_dtype: str = knob(
+        "auto",
+        "type of the operands of matrix products; sums, softmax and loss stay float32. auto: bfloat16 on accelerators, "
+        "on a CPU only where it was measured to be faster",
+        choices=("auto", "float32", "bfloat16"),
+    )
+    attention: str = knob(
+        "auto",
+        "attention kernel: xla runs everywhere, cudnn is the fused one of NVIDIA GPUs; auto takes the fastest that fits",
+        choices=("auto", "xla", "cudnn"),
+    )
+    remat: bool = knob(False, "recompute a block in the backward pass instead of keeping its activations")
+    scan_unroll: int = knob(1, "blocks per iteration of the scan over layers; divides model.num_layers", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tokenizer:
+    path: str = knob(
+        "", "tokenizer.json, or a directory with one or with vocab.json and merges.txt; empty: train one on the data"
+    )
+    vocab_size: int = knob(8192, "vocabulary of the tokenizer trained on the data, in tokens", low=257)
+    train_bytes: int = knob(
+        8_000_000, "how much text of the training split that tokenizer is trained on, in bytes", low=1
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data:
+    source: str = knob(
+        "", "where documents come from: stdlib, text or jsonl; empty: stdlib without paths, else by the paths' suffix"
+    )
+    paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
+    validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
+    validation_fraction: float = knob(
+        0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
+    )
+    text_field: str = knob("text", "field of a JSONL row that holds the document")
+    sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
+    isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
+    document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
+    max_line_bytes: int = knob(16_777_216, "a longer JSONL row is quarantined, in bytes", low=64)
+    max_quarantined: float = knob(
+        0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
+    )
+    window_bytes: int = knob(
+        2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
+    )
+    encode_chunk_size: int = knob(256, "pieces of text handed to the tokenizer in one call", low=1)
+    workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
+    prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Safety:
+    enabled: bool = knob(True, "redact secrets and personal data before text is tokenised; off is recorded as a bypass")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    learning_rate: float = knob(6e-4, "peak learning rate of AdamW", low=0.0)
+    final_learning_rate: float = knob(6e-5, "learning rate the cosine ends at", low=0.0)
+    warmup_steps: int = knob(0, "steps of linear warm-up from zero, before the cosine", low=0)
+    beta1: float = knob(0.9, "decay of the first moment", low=0.0, high=0.9999)
+    beta2: float = knob(0.95, "decay of the second moment", low=0.0, high=0.99999)
+    epsilon: float = knob(1e-8, "added to the root of the second moment", low=1e-20)
+    weight_decay: float = knob(0.1, "decoupled weight decay of kernels and embeddings", low=0.0)
+    clip_norm: float = knob(1.0, "largest global norm of the gradient; 0 does not clip", low=0.0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Train:
+    num_steps: int = knob(1000, "number of updates", low=1)
+    global_batch_size: int = knob(8, "rows an update learns from, over all devices", low=1)
+    microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
+    loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
+    log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Parallel:
+    data: int = knob(0, "devices that share the batch, each with all parameters; 0: all that are left", low=0)
+    fsdp: int = knob(1, "devices that share the batch and the parameters", low=1)
+    tensor: int = knob(1, "devices that share each matrix product", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Checkpoint:
+    every_steps: int = knob(100, "steps between checkpoints; the last step is always saved", low=1)
+    keep_last: int = knob(2, "newest checkpoints to keep", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Eval:
+    every_steps: int = knob(100, "steps between evaluations; the last step is always evaluated", low=1)
+    num_batches: int = knob(8, "batches of validation data in an evaluation, the same ones each time", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Generate:
+    prompt: str = knob("def ", "text that each sample continues")
+    num_tokens: int = knob(48, "length of a sample, in tokens", low=1)
+    temperature: float = knob(0.8, "divides the logits; 0 takes the likeliest token", low=0.0)
+    top_k: int = knob(50, "sample among this many likeliest tokens; 0: among all", low=0)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Csv:
+    enabled: bool = knob(True, "copy the ledger to metrics.csv, one value a line")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tensorboard:
+    enabled: bool = knob(True, "copy the ledger to tensorboard/")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Mlflow:
+    enabled: bool = knob(False, "copy the ledger to mlflow.db, a local MLflow store")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Wandb:
+    enabled: bool = knob(False, "copy the ledger to wandb/, an offline W&B run")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Tracking:
+    csv: Csv = section(Csv)
+    tensorboard: Tensorboard = section(Tensorboard)
+    mlflow: Mlflow = section(Mlflow)
+    wandb: Wandb = section(Wandb)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Config:
+    run: Run = section(Run)
+    model: Model = section(Model)
+    tokenizer: Tokenizer = section(Tokenizer)
+    data: Data = section(Data)
+    safety: Safety = section(Safety)
+    optimizer: Optimizer = section(Optimizer)
+    train: Train = section(Train)
+    parallel: Parallel = section(Parallel)
+    checkpoint: Checkpoint = section(Checkpoint)
+    eval: Eval = section(Eval)
+    generate: Generate = section(Generate)
+    tracking: Tracking = section(Tracking)
+
+
+def default() -> ConfigDict:
+    """Return every knob at its default, locked: a file in `configs/` changes values, it adds no key."""
+    return ConfigDict(dataclasses.asdict(Config())).lock()
+
+
+def to_dict(config: Config) -> dict[str, Any]:
+    """Return the settings as nested plain values, ready for JSON."""
+    return json.loads(json.dumps(dataclasses.asdict(config)))
+
+
+def resolve(settings: Mapping[str, Any]) -> Config:
+    """Check nested settings against the schema and return the frozen tree; ConfigError lists every violation."""
+    given = dict(schema.flatten(settings))
+    known = {name: (field, kind) for name, field, kind in schema.walk(Config)}
+    problems = [f"unknown key {name}{schema.nearest(name, list(known))}" for name in given if name not in known]
+    problems += [f"missing key {name}" for name in known if name not in given]
+    values = {}
+    for name, (field, kind) in known.items():
+        if name in given:
+            values[name], wrong = schema.check(name, given[name], field, kind)
+            problems += wrong
+    if problems:
+        raise ConfigError(_listing(problems))
+    config = schema.build(Config, values)
+    if problems := _cross_field(config):
+        raise ConfigError(_listing(problems))
+    return config
+
+
+def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[Config, dict[str, str]]:
+    """Read `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and where each value came from.
+
+    ARGUMENT is handed to the file's `get_config`. The file is Python and is executed. Raises ConfigError.
+    """
+    path, _, rest = spec.partition(":")
+    argument, *pairs = rest.split(",") if rest else [""]
+    if "=" in argument:
+        argument, pairs = "", [argument, *pairs]
+    settings = _read_file(Path(path), argument)
+    base = dict(schema.flatten(default().to_dict()))
+    origin = {
+        name: "default" if name in base and base[name] == value else path for name, value in schema.flatten(settings)
+    }
+    inline = [tuple(pair.partition("=")[::2]) for pair in pairs]
+    known = {name: kind for name, _, kind in schema.walk(Config)}
+    problems = []
+    for name, text in [*inline, *overrides]:
+        if name not in known:
+            problems.append(f"unknown key {name}{schema.nearest(name, list(known))}")
+            continue
+        try:
+            _assign(settings, name, schema.parse(text, known[name]))
+            origin[name] = "command line"
+        except ValueError as error:
+            problems.append(f"{name}: {error}")
+    if problems:
+        try:
+            resolve(settings)
+        except ConfigError as error:
+            problems += str(error).splitlines()[1:]
+        raise ConfigError(_listing([line.removeprefix("  ") for line in problems]))
+    return resolve(settings), origin
+
+
+def _read_file(path: Path, argument: str) -> dict[str, Any]:
+    if not path.is_file():
+        raise ConfigError(f"config file {path} does not exist")
+    spec = importlib.util.spec_from_file_location("_codex_jax_config", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"config file {path} is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        made = module.get_config(argument) if argument else module.get_config()
+    except ConfigError:
+        raise
+    except Exception as error:  # the file is the user's own program: whatever it raises is a wrong config
+        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+    return made.to_dict()
+
+
+def _assign(settings: dict[str, Any], name: str, value: Any) -> None:
+    *parents, last = name.split(".")
+    for parent in parents:
+        settings = settings[parent]
+    settings[last] = value
+
+
+def _listing(problems: list[str]) -> str:
+    head = (
+        "the configuration has a mistake:" if len(problems) == 1 else f"the configuration has {len(problems)} mistakes:"
+    )
+    return "\n".join([head, *(f"  {problem}" for problem in problems)])
+
+
+def _cross_field(config: Config) -> list[str]:
+    """Return what is wrong between values that are each right alone; what depends on the devices is checked by `sharding`."""
+    model, data, train, optimizer = config.model, config.data, config.train, config.optimizer
+    microbatch = train.microbatch_size or train.global_batch_size
+    checks = [
+        (
+            model.width % model.num_heads == 0,
+            f"model.width={model.width} is not a multiple of model.num_heads={model.num_heads}",
+        ),
+        (
+            model.num_layers % model.scan_unroll == 0,
+            f"model.scan_unroll={model.scan_unroll} does not divide model.num_layers={model.num_layers}",
+        ),
+        (
+            data.sequence_length <= model.context_length,
+            f"data.sequence_length={data.sequence_length} is longer than model.context_length={model.context_length}",
+        ),
+        (
+            train.global_batch_size % microbatch == 0,
+            f"train.microbatch_size={microbatch} does not divide train.global_batch_size={train.global_batch_size}",
+        ),
+        (
+            optimizer.final_learning_rate <= optimizer.learning_rate,
+            f"optimizer.final_learning_rate={optimizer.final_learning_rate} is above optimizer.learning_rate={optimizer.learning_rate}",
+        ),
+        (
+            config.generate.num_tokens < model.context_length,
+            f"generate.num_tokens={config.generate.num_tokens} is longer than model.context_length={model.context_length}",
+        ),
+        (
+            bool(data.validation_paths) or data.validation_fraction > 0,
+            "data.validation_fraction=0 leaves nothing to validate on: raise it or name data.validation_paths",
+        ),
+        (
+            bool(data.paths) or data.source in ("", "stdlib"),
+            f"data.source={data.source} reads files: name them in data.paths",
+        ),
+        (not data.paths or data.source != "stdlib", "data.source=stdlib reads no data.paths: leave one of them out"),
+    ]
+    return [message for holds, message in checks if not holds]

@@ -1,0 +1,121 @@
+"""A corpus: a list of files, seen as a row of units that can be read in any order.
+
+Nothing is kept per document or unit, only a few numbers per file, so memory does not grow with the size of the files.
+"""
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from codex_jax import config
+from codex_jax.data import sources
+from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.sources import File
+from codex_jax.errors import AssetError
+
+
+# As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
+_SAMPLE_BYTES = 65_536
+
+
+class Entry(NamedTuple):
+    """Something read from a file of the corpus."""
+
+    file: int
+    row: Document | BadRow
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Corpus:
+    """Files that are one source of documents, and, where data.validation_paths names them, those to validate on."""
+
+    source: str
+    files: tuple[File, ...]
+    sizes_F: np.ndarray
+    """int64, bytes of each file"""
+    ends_F: np.ndarray
+    """int64, units of each file and all before it"""
+    fingerprint: str
+    """SHA-256 over name, size and both ends of every file; what lies between them in files above 128 KiB is not read"""
+    validation: "Corpus | None"
+
+    @property
+    def num_bytes(self) -> int:
+        """Bytes of all files."""
+        return int(self.sizes_F.sum())
+
+    @property
+    def num_units(self) -> int:
+        """Units of all files."""
+        return int(self.ends_F[-1])
+
+    def read(self, units: Sequence[int], data: config.Data) -> Iterator[Entry]:
+        """Yield what these units hold, in their order; AssetError when a file is not what it was."""
+        reader = sources.SOURCES.get(self.source)
+        for unit in units:
+            index = int(np.searchsorted(self.ends_F, unit, side="right"))
+            size = int(self.sizes_F[index])
+            path = self.files[index].path
+            try:
+                with open(path, "rb") as file:
+                    if os.fstat(file.fileno()).st_size != size:
+                        raise AssetError(f"{path} has changed: it had {size} bytes when the run began")
+                    before = int(self.ends_F[index - 1]) if index else 0
+                    for row in reader.read(file, size, unit - before, data):
+                        yield Entry(index, row)
+            except OSError as error:
+                raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def open_corpus(data: config.Data) -> Corpus:
+    """Find the files of the corpus and look at both ends of each.
+
+    Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
+    """
+    validation = None
+    source, files = sources.find(data.source, data.paths)
+    if data.validation_paths:
+        validation = _open(*sources.find(source if data.paths else "", data.validation_paths), data, None)
+    return _open(source, files, data, validation)
+
+
+def _open(source: str, files: list[File], data: config.Data, validation: Corpus | None) -> Corpus:
+    total = hashlib.sha256(source.encode())
+    kept, sizes = [], []
+    for file in files:
+        size, ends = _look(file.path)
+        if size:  # an empty file of a directory holds no document
+            kept.append(file)
+            sizes.append(size)
+            line = f"\n{file.name}\0{size}\0{hashlib.sha256(ends).hexdigest()}"
+            total.update(line.encode("utf-8", "surrogateescape"))
+    if not kept:
+        raise AssetError(f"all {len(files)} files of data.paths={','.join(data.paths)} are empty; name others")
+    sizes_F = np.array(sizes, np.int64)
+    return Corpus(
+        source=source,
+        files=tuple(kept),
+        sizes_F=sizes_F,
+        ends_F=np.cumsum(-(-sizes_F // sources.SOURCES.get(source).unit_bytes(data))),
+        fingerprint=total.hexdigest(),
+        validation=validation,
+    )
+
+
+def _look(path: str) -> tuple[int, bytes]:
+    """Return the size of a file and its two ends."""
+    try:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(_SAMPLE_BYTES)
+            file.seek(max(size - _SAMPLE_BYTES, len(head)))
+            ends = head + file.read(_SAMPLE_BYTES)
+    except OSError as error:
+        raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")):
+        raise AssetError(f"{path} is UTF-16 or UTF-32; convert it to UTF-8")
+    return size, ends

@@ -1,0 +1,88 @@
+"""JSON Lines: one object a line, one of whose fields is the document.
+
+A unit is a range of bytes; it owns the lines that begin in it. Lines end at a line feed and nowhere else: U+2028 and
+its kin are ordinary characters of a JSON string.
+"""
+
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NoReturn
+
+from codex_jax import config
+from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.text import BYTE_ORDER_MARK
+
+
+UNIT_BYTES = 1 << 20
+
+
+class JsonlSource:
+    """Files of one JSON object a line."""
+
+    suffixes: tuple[str, ...] = (".jsonl", ".ndjson")
+
+    def unit_bytes(self, data: config.Data) -> int:
+        """Return the size of the range of a file that is read at a time."""
+        return min(UNIT_BYTES, data.window_bytes)
+
+    def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
+        """Yield the documents of the lines that begin in the unit; a bad line is yielded as such."""
+        step = self.unit_bytes(data)
+        for offset, line in _lines(file, unit * step, min((unit + 1) * step, size), data.max_line_bytes):
+            if len(line) > data.max_line_bytes:
+                yield BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
+            elif line.strip():
+                yield _parse(line, offset, data.text_field)
+
+
+def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
+    """Yield (offset, line) for the lines that begin in [start, end), cut off soon after `limit` bytes."""
+    base = max(start - 1, 0)
+    file.seek(base)
+    chunk = file.read(end - base)
+    at = 0 if start == 0 else chunk.find(b"\n") + 1
+    if start > 0 and at == 0:
+        return  # the whole unit is the middle of a line
+    if start == 0 and chunk.startswith(BYTE_ORDER_MARK):
+        at = len(BYTE_ORDER_MARK)
+    while at < len(chunk):
+        stop = chunk.find(b"\n", at)
+        if stop < 0:
+            # The last line goes on behind the unit; what is beyond the limit is not needed.
+            rest = file.readline(max(limit + 2 - (len(chunk) - at), 0))
+            yield base + at, (chunk[at:] + rest).removesuffix(b"\n").removesuffix(b"\r")
+            return
+        yield base + at, chunk[at:stop].removesuffix(b"\r")
+        at = stop + 1
+
+
+def _parse(line: bytes, offset: int, field: str) -> Document | BadRow:
+    try:
+        row = json.loads(line.decode(), parse_constant=_refuse)
+    except UnicodeDecodeError as error:
+        return BadRow(offset, f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8")
+    except json.JSONDecodeError as error:
+        return BadRow(offset, f"not JSON: {error.msg} at column {error.colno}")
+    except (ValueError, RecursionError) as error:
+        return BadRow(offset, f"not JSON: {error}")
+    if not isinstance(row, dict):
+        return BadRow(offset, f"not an object but a {type(row).__name__}")
+    return _document(row, offset, field)
+
+
+def _document(row: dict[str, Any], offset: int, field: str) -> Document | BadRow:
+    if field not in row:
+        return BadRow(offset, f"has no field {field!r}")
+    text = row[field]
+    if not isinstance(text, str):
+        return BadRow(offset, f"field {field!r} is not a string but a {type(text).__name__}")
+    if not text.strip():
+        return BadRow(offset, f"field {field!r} is empty")
+    try:
+        return Document(text, text.encode(), offset)
+    except UnicodeEncodeError:
+        return BadRow(offset, f"field {field!r} holds half of a surrogate pair")
+
+
+def _refuse(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,90 @@
+"""Documents to rows of one length: concatenate, then split, so that every token is in exactly one row."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from codex_jax.data.batch import Batch, Rows
+
+
+def pack(tokens: Sequence[np.ndarray], learnt: Sequence[bool], ends: Sequence[bool], *, length: int, eos: int) -> Rows:
+    """Return the rows of `length` + 1 tokens that hold all pieces of text in their order.
+
+    Args:
+        tokens: ids of each piece.
+        learnt: whether the piece may be a target.
+        ends: whether the piece is the last of its document; `eos` is put after it, and is learnt.
+    """
+    mark = np.array([eos], np.int32)
+    parts, sizes, keeps = [], [], []
+    for ids, keep, last in zip(tokens, learnt, ends, strict=True):
+        parts.append(ids)
+        keeps.append(np.full(ids.size, keep))
+        if last:
+            parts.append(mark)
+            keeps.append(np.ones(1, bool))
+        sizes.append(ids.size + last)
+    width = length + 1
+    total = sum(sizes)
+    shape = (-(-total // width), width)
+    piece_document = np.cumsum([0, *ends[:-1]]) if len(ends) else np.zeros(0, np.int64)
+    return Rows(
+        _filled(parts, shape, np.int32, 0),
+        _filled([np.repeat(piece_document, sizes)], shape, np.int32, -1),
+        _filled(keeps, shape, np.bool_, False),
+    )
+
+
+def to_batch(rows: Rows, *, isolate: bool) -> Batch:
+    """Part rows into tokens and targets, with weights, segments and positions.
+
+    With `isolate` every document is a segment of its own and the first token of one is no target; without it a row is
+    one segment and reads on across documents.
+    """
+    tokens_BM, documents_BM, learnt_BM = rows
+    real_BL = documents_BM[:, :-1] >= 0
+    places_L = np.arange(tokens_BM.shape[1] - 1, dtype=np.int32)
+    weights_BL = learnt_BM[:, 1:] & (documents_BM[:, 1:] >= 0)
+    if isolate:
+        weights_BL &= documents_BM[:, 1:] == documents_BM[:, :-1]
+        segments_BL = np.where(real_BL, documents_BM[:, :-1] - documents_BM[:, :1] + 1, 0)
+        starts_BL = np.diff(segments_BL, axis=1, prepend=-1) != 0
+        positions_BL = places_L - np.maximum.accumulate(np.where(starts_BL, places_L, 0), axis=1)
+    else:
+        segments_BL = real_BL
+        positions_BL = np.broadcast_to(places_L, real_BL.shape)
+    return Batch(
+        np.ascontiguousarray(tokens_BM[:, :-1]),
+        np.ascontiguousarray(tokens_BM[:, 1:]),
+        weights_BL.astype(np.float32),
+        segments_BL.astype(np.int32),
+        np.ascontiguousarray(positions_BL, dtype=np.int32),
+    )
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """Return the rows of all parts, one after the other."""
+    return Rows(*(np.concatenate(arrays) for arrays in zip(*parts, strict=True)))
+
+
+def take(rows: Rows, which: slice | np.ndarray) -> Rows:
+    """Return some of the rows."""
+    return Rows(*(array[which] for array in rows))
+
+
+def padded(rows: Rows, count: int) -> Rows:
+    """Return the rows with rows of padding after them, up to `count`."""
+    missing = count - len(rows.tokens_BM)
+    width = rows.tokens_BM.shape[1]
+    return join([rows, Rows(*(_filled([], (missing, width), kind, fill) for kind, fill in _PADDING))])
+
+
+_PADDING = ((np.int32, 0), (np.int32, -1), (np.bool_, False))
+
+
+def _filled(parts: Sequence[np.ndarray], shape: tuple[int, int], kind: type, fill: int | bool) -> np.ndarray:
+    array: np.ndarray = np.full(shape, fill, kind)
+    if parts:
+        joined = np.concatenate(parts)
+        array.reshape(-1)[: joined.size] = joined
+    return array

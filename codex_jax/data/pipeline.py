@@ -1,0 +1,106 @@
+"""The way from files to batches: what the rest of the program calls.
+
+corpus = open_corpus(config.data)
+tokenizer = make_tokenizer(config, corpus)
+stream = train_stream(config, corpus, tokenizer, batch_size)
+batches, report = validation_batches(config, corpus, tokenizer, batch_size)
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codex_jax import config
+from codex_jax.data import validation, window
+from codex_jax.data.batch import Batch
+from codex_jax.data.corpus import Corpus, open_corpus
+from codex_jax.data.report import Report
+from codex_jax.data.stream import TrainStream, nothing_to_learn
+from codex_jax.errors import AssetError
+from codex_jax.safety import engine
+from codex_jax.tokenizers import loading, training
+from codex_jax.tokenizers.tokenizer import Tokenizer
+
+
+__all__ = ["Corpus", "TrainStream", "make_tokenizer", "open_corpus", "train_stream", "validation_batches"]
+
+# Not the run's seed: another seed trains on the same tokens and is judged by the same text.
+_FIXED_SEED = 0
+
+
+def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
+    """Load tokenizer.path, or train one on tokenizer.train_bytes of the training split, redacted and shuffled.
+
+    The trained one is kept in the cache and found again for the same corpus and settings. Raises AssetError.
+    """
+    if settings.tokenizer.path:
+        return loading.load(Path(settings.tokenizer.path))
+    content = {**_content(settings, corpus), "train_bytes": settings.tokenizer.train_bytes}
+    return training.cached(lambda: _training_text(settings, corpus), settings.tokenizer.vocab_size, content)
+
+
+def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int) -> TrainStream:
+    """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for."""
+    data, seed = settings.data, settings.run.seed
+    build = window.Builder(
+        reader=_train_reader(settings, corpus),
+        tokenizer=tokenizer,
+        order=window.make_order(corpus, data.window_bytes, seed),
+    )
+    fingerprint = {
+        **_content(settings, corpus),
+        "tokenizer": tokenizer.digest,
+        "run.seed": seed,
+        "data.sequence_length": data.sequence_length,
+        "data.isolate_documents": data.isolate_documents,
+        "data.window_bytes": data.window_bytes,
+    }
+    return TrainStream(build, batch_size, fingerprint)
+
+
+def validation_batches(
+    settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int
+) -> tuple[list[Batch], Report]:
+    """Return eval.num_batches batches of the validation split, fewer when it is smaller, and what was read for them.
+
+    They depend on the data alone, not on run.seed. Raises AssetError when nothing is held out.
+    """
+    source, split = (corpus.validation, "all") if corpus.validation else (corpus, "validation")
+    build = window.Builder(
+        reader=window.Reader(corpus=source, data=settings.data, redact=settings.safety.enabled, split=split),
+        tokenizer=tokenizer,
+        order=window.make_order(source, settings.data.window_bytes, _FIXED_SEED),
+    )
+    return validation.batches(build, batch_size, settings.eval.num_batches)
+
+
+def _train_reader(settings: config.Config, corpus: Corpus) -> window.Reader:
+    split = "all" if corpus.validation else "train"
+    return window.Reader(corpus=corpus, data=settings.data, redact=settings.safety.enabled, split=split)
+
+
+def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:
+    """Return everything that decides which documents are trained on and what they say."""
+    data = settings.data
+    return {
+        "corpus": corpus.fingerprint,
+        "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
+        "data.validation_fraction": 0.0 if corpus.validation else data.validation_fraction,
+        "data.text_field": data.text_field,
+        "data.document_bytes": data.document_bytes,
+        "data.max_line_bytes": data.max_line_bytes,
+    }
+
+
+def _training_text(settings: config.Config, corpus: Corpus) -> Iterator[str]:
+    reader, left, report = _train_reader(settings, corpus), settings.tokenizer.train_bytes, Report()
+    order = window.make_order(corpus, settings.data.window_bytes, _FIXED_SEED)
+    for number in range(order.num_windows):
+        for pieces in reader.read(order.units(0, number), report):
+            text = "".join(piece for piece, learnt in pieces if learnt)
+            yield text
+            left -= len(text.encode())
+            if left <= 0:
+                return
+    if not report.trained:
+        raise AssetError(nothing_to_learn([report]))

@@ -1,0 +1,94 @@
+"""What became of every document that was read: the counts add up, and every exception is named with its place."""
+
+import dataclasses
+from collections import Counter
+from typing import NamedTuple
+
+from codex_jax.errors import TrainingStopped
+
+
+# A share of fewer documents says nothing, unless they are all there are.
+_ENOUGH_TO_JUDGE = 100
+
+
+class Redaction(NamedTuple):
+    """Something the safety policy found. What it was is not kept."""
+
+    rule: str
+    file: str
+    offset: int
+    """of the document in the file, in bytes"""
+    start: int
+    """of the finding in the document, in characters"""
+    end: int
+    document: str
+    """SHA-256 of the document"""
+
+
+class Quarantined(NamedTuple):
+    """A row that could not be read."""
+
+    file: str
+    line: int
+    """from 1"""
+    offset: int
+    """in bytes"""
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line} (byte {self.offset}): {self.reason}"
+
+
+@dataclasses.dataclass(kw_only=True)
+class Report:
+    """Counts of documents; `read` is the sum of the next four."""
+
+    read: int = 0
+    trained: int = 0
+    """reached a batch; in the report of a validation split, reached validation"""
+    held_out: int = 0
+    """belong to the other split"""
+    filtered: int = 0
+    """of which redaction left nothing"""
+    quarantined: int = 0
+    """could not be read"""
+    bytes: int = 0
+    """of the trained documents, in UTF-8, before redaction"""
+    tokens: int = 0
+    """of the trained documents, with one for each end"""
+    redactions: Counter[str] = dataclasses.field(default_factory=Counter)
+    """findings by rule"""
+    findings: list[Redaction] = dataclasses.field(default_factory=list)
+    rows: list[Quarantined] = dataclasses.field(default_factory=list)
+    """the quarantined ones"""
+
+    def add(self, other: "Report") -> None:
+        """Count the documents of another report as well."""
+        for field in dataclasses.fields(self):
+            setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
+
+
+class Quarantine:
+    """Watches the share of unreadable documents over everything consumed so far."""
+
+    def __init__(self, limit: float) -> None:
+        self._limit = limit
+        self.read = 0
+        self.quarantined = 0
+
+    def check(self, report: Report, *, complete: bool) -> None:
+        """Count a report; TrainingStopped when too many documents could not be read.
+
+        It judges from 100 documents on, or when `complete` says that there are no more.
+        """
+        self.read += report.read
+        self.quarantined += report.quarantined
+        if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
+            return
+        share = self.quarantined / self.read
+        if share > self._limit:
+            first = "".join(f"\n  {row}" for row in report.rows[:5])
+            raise TrainingStopped(
+                f"{self.quarantined} of {self.read} documents ({share:.1%}) could not be read, more than "
+                f"data.max_quarantined={self._limit}; repair them or raise it. The latest:{first}"
+            )

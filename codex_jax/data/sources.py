@@ -1,0 +1,122 @@
+"""Where documents come from: the kinds of source by name, and how paths become a list of files."""
+
+import glob
+import os
+import re
+import sysconfig
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO, NamedTuple, Protocol
+
+from codex_jax import config
+from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.jsonl import JsonlSource
+from codex_jax.data.text import TextSource
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.registry import Registry
+
+
+class Source(Protocol):
+    """Reads files in units; each unit is read on its own, in any order."""
+
+    suffixes: tuple[str, ...]
+    """of the files that are taken from a directory"""
+
+    def unit_bytes(self, data: config.Data) -> int:
+        """Return the size of a unit, in bytes; it depends on nothing but the settings."""
+
+    def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
+        """Yield what unit number `unit` of the file holds."""
+
+
+class File(NamedTuple):
+    """A file to read, and what it is called wherever the corpus lies."""
+
+    path: str
+    name: str
+
+
+SOURCES: Registry[Source] = Registry("codex_jax.sources")
+SOURCES.register("text", TextSource(), source=__name__)
+SOURCES.register("stdlib", TextSource(), source=__name__)
+SOURCES.register("jsonl", JsonlSource(), source=__name__)
+# What a file's suffix says when data.source is empty; any other suffix is text.
+_BY_SUFFIX = {suffix: "jsonl" for suffix in JsonlSource.suffixes}
+
+
+def find(source: str, paths: Sequence[str]) -> tuple[str, list[File]]:
+    """Return the source's name, chosen by the suffix of the files where `source` is empty, and its files in order.
+
+    A path is a file, a directory (its files of the source's suffixes, at any depth, hidden ones left out) or a glob.
+    Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources.
+    """
+    if source == "stdlib" or (not source and not paths):
+        return "stdlib", _standard_library()
+    suffixes = SOURCES.get(source).suffixes if source else (*TextSource.suffixes, *JsonlSource.suffixes)
+    files = [file for path in paths for file in _expand(path, suffixes)]
+    if not source:
+        kinds = {_BY_SUFFIX.get(Path(file.path).suffix.lower(), "text"): file.path for file in files}
+        if len(kinds) > 1:
+            named = " and ".join(f"{path} ({kind})" for kind, path in sorted(kinds.items()))
+            raise ConfigError(f"data.paths mixes kinds of files: {named}; name one in data.source")
+        source = next(iter(kinds))
+    once = {os.path.realpath(file.path): file for file in reversed(files)}
+    return source, list(reversed(once.values()))
+
+
+def _expand(path: str, suffixes: tuple[str, ...]) -> list[File]:
+    path = os.path.expanduser(path)
+    if os.path.isdir(path):
+        found = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
+        if not found:
+            raise AssetError(
+                f"directory {path} holds no file ending in {', '.join(suffixes)}; name other files by a glob"
+            )
+    elif os.path.exists(path):
+        if not os.path.isfile(path):
+            raise AssetError(f"{path} is neither a file nor a directory; name a file in data.paths")
+        if os.path.getsize(path) == 0:
+            raise AssetError(f"{path} is empty; fill it or leave it out of data.paths")
+        found = [File(path, os.path.basename(path))]
+    elif glob.has_magic(path):
+        matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
+        if not matches:
+            raise AssetError(f"no file matches {path}; correct data.paths")
+        root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
+        found = [File(match, os.path.relpath(match, root or ".")) for match in matches]
+    else:
+        raise AssetError(f"{path} does not exist; correct data.paths")
+    return found
+
+
+def _walk(directory: str, suffixes: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[str]:
+    found = []
+    for parent, directories, names in os.walk(directory, onerror=_refuse):
+        directories[:] = [name for name in directories if not name.startswith(".") and name not in skip]
+        found += [os.path.join(parent, name) for name in names if name.lower().endswith(suffixes) and name[0] != "."]
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _standard_library() -> list[File]:
+    """Return the sources of the running interpreter's library that are UTF-8.
+
+    PEP 263 lets a file choose another encoding: a handful of the library's own tests do, some broken on purpose.
+    """
+    root = sysconfig.get_path("stdlib")
+    paths = _walk(root, (".py",), skip=("site-packages", "dist-packages", "__pycache__"))
+    return [File(path, os.path.relpath(path, root)) for path in paths if _is_utf8(path)]
+
+
+def _is_utf8(path: str) -> bool:
+    try:
+        with open(path, "rb") as file:
+            file.read().decode()
+    except UnicodeDecodeError:
+        return False
+    except OSError as error:
+        raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+    return True
+
+
+def _refuse(error: OSError) -> None:
+    raise AssetError(f"directory {error.filename} cannot be read: {error.strerror}") from error

@@ -1,0 +1,190 @@
+"""The training stream: windows made ahead of time by Grain, cut into batches, resumable at every batch."""
+
+import os
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from codex_jax.data import packing
+from codex_jax.data.batch import Batch, Rows
+from codex_jax.data.report import Quarantine, Report
+from codex_jax.data.window import Builder, Window
+from codex_jax.errors import AssetError
+
+
+class Step(NamedTuple):
+    """A batch, none when there is nothing to learn, and the reports of the windows it is the first to take rows of."""
+
+    batch: Batch | None
+    reports: list[Report]
+
+
+class TrainStream(Iterator[Batch]):
+    """Batches without end, in an order that depends on the fingerprint alone.
+
+    Owns threads or processes: call `close`. `state()` is the position after the last batch handed out, whatever was
+    prepared ahead; it is small, plain JSON, and independent of data.workers, data.prefetch_batches and the batch size.
+    """
+
+    def __init__(self, build: Builder, batch_size: int, fingerprint: dict[str, Any]) -> None:
+        from grain import experimental  # imports jax
+
+        self.fingerprint = fingerprint
+        self._build = build
+        self._quarantine = Quarantine(build.reader.data.max_quarantined)
+        self._reports: list[Report] = []
+        self._batches = Batches(build, batch_size)
+        self._position = self._batches.get_state()
+        self._ahead: Any = experimental.ThreadPrefetchDatasetIterator(
+            self._batches, prefetch_buffer_size=build.reader.data.prefetch_batches
+        )
+
+    def __next__(self) -> Batch:
+        """Return the next batch.
+
+        Raises TrainingStopped when too many documents could not be read, AssetError when a file has changed or no
+        document is left to train on.
+        """
+        batch, reports = next(self._ahead)
+        self._reports += reports
+        place = self._ahead.get_state()
+        opened = place["window"] + (place["row"] > 0)
+        for report in reports:
+            self._quarantine.check(report, complete=opened >= self._build.order.num_windows)
+        if batch is None:
+            raise AssetError(nothing_to_learn(reports))
+        return batch
+
+    def take_reports(self) -> list[Report]:
+        """Return the reports of the batches since the last call. No window is reported twice, resumed or not."""
+        taken, self._reports = self._reports, []
+        return taken
+
+    def state(self) -> dict[str, Any]:
+        """Return the position as JSON: `restore` goes on with the batch after the last one handed out."""
+        counts = {"read": self._quarantine.read, "quarantined": self._quarantine.quarantined}
+        position = self._position if self._ahead is None else self._ahead.get_state()
+        return {**position, **counts, "fingerprint": self.fingerprint}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go to a position; AssetError, naming what differs, when it is one of other data or another order."""
+        there = state.get("fingerprint", {})
+        names = sorted({*there, *self.fingerprint})
+        changed = [name for name in names if there.get(name) != self.fingerprint.get(name)]
+        if changed:
+            listing = "".join(
+                f"\n  {name}: {there.get(name)!r}, now {self.fingerprint.get(name)!r}" for name in changed
+            )
+            raise AssetError(
+                f"the saved position is one in other data:{listing}\nput them back, or begin a new workdir"
+            )
+        for name in ("window", "row", "read", "quarantined"):
+            if type(state.get(name)) is not int or state[name] < 0:
+                raise AssetError(f"the saved position has {name}={state.get(name)!r}; resume from an older checkpoint")
+        self._ahead.set_state({"window": state["window"], "row": state["row"]})
+        self._quarantine.read, self._quarantine.quarantined = state["read"], state["quarantined"]
+        self._reports = []
+
+    def close(self) -> None:
+        """Stop the threads and processes; a second call does nothing, `state` and `take_reports` go on working."""
+        if self._ahead is not None:
+            self._position = self._ahead.get_state()
+            self._ahead.close()
+            self._batches.close()
+            # Grain closes once more when its iterator is collected, which fails while the interpreter shuts down.
+            self._ahead = None
+
+
+class Batches:
+    """Cuts windows into batches of `batch_size` rows; its state is the place of the next row.
+
+    Has the methods Grain's thread prefetch asks of an iterator.
+    """
+
+    def __init__(self, build: Builder, batch_size: int) -> None:
+        self._build = build
+        self._batch_size = batch_size
+        self._window = self._row = 0
+        self._current: Window | None = None
+        self._windows: Any = None
+
+    def __next__(self) -> Step:
+        parts: list[Rows] = []
+        reports: list[Report] = []
+        missing, empty = self._batch_size, 0
+        while missing:
+            window = self._open(reports)
+            rows = packing.take(window.rows, slice(self._row, self._row + missing))
+            parts.append(rows)
+            taken = len(rows.tokens_BM)
+            missing -= taken
+            self._row += taken
+            if self._row == len(window.rows.tokens_BM):
+                self._window, self._row, self._current = self._window + 1, 0, None
+            # One epoch can end, and the next begin, with windows that hold nothing; after two epochs there is nothing.
+            empty = 0 if taken else empty + 1
+            if empty == 2 * self._build.order.num_windows:
+                return Step(None, reports)
+        isolate = self._build.reader.data.isolate_documents
+        return Step(packing.to_batch(packing.join(parts), isolate=isolate), reports)
+
+    def __iter__(self) -> "Batches":
+        return self
+
+    def get_state(self) -> dict[str, int]:
+        """Return the window and the row in it that come next."""
+        return {"window": self._window, "row": self._row}
+
+    def set_state(self, state: dict[str, int]) -> None:
+        """Go to a row of a window."""
+        self.close()
+        self._window, self._row = state["window"], state["row"]
+
+    def close(self) -> None:
+        """Stop making windows; the next call of `next` begins again."""
+        if self._windows is not None:
+            self._windows.close()
+        self._windows = self._current = None
+
+    def _open(self, reports: list[Report]) -> Window:
+        if self._current is None:
+            if self._windows is None:
+                self._windows = _windows_from(self._window, self._build)
+            self._current = next(self._windows)
+            if self._row == 0:
+                reports.append(self._current.report)
+            elif self._row >= len(self._current.rows.tokens_BM):
+                raise AssetError(f"window {self._window} has no row {self._row}: the position is not one in these data")
+        return self._current
+
+
+def nothing_to_learn(reports: list[Report]) -> str:
+    """Say why no document was left to train on."""
+    total = Report()
+    for report in reports:
+        total.add(report)
+    return (
+        f"no document to train on: of {total.read} read, {total.held_out} are held out by data.validation_fraction, "
+        f"{total.filtered} held nothing but secrets, {total.quarantined} could not be read; add documents to data.paths"
+    )
+
+
+def _windows_from(first: int, build: Builder) -> Any:
+    """Return an iterator over windows, made in order by a thread or by data.workers processes, one ahead each."""
+    import grain
+
+    numbers = grain.MapDataset.range(first, 2**62).map(build)
+    workers = build.reader.data.workers
+    if not workers:
+        return iter(numbers.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)))
+    from absl import flags
+
+    if not flags.FLAGS.is_parsed():
+        flags.FLAGS.mark_as_parsed()  # Grain reads its flags, which exist only for programs that parse them with absl
+    made = numbers.to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
+    return iter(made.mp_prefetch(options, worker_init_fn=_begin_worker))
+
+
+def _begin_worker(index: int, count: int) -> None:
+    """Keep the tokenizer of one process among several to its own core."""
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"

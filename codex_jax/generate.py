@@ -1,0 +1,59 @@
+"""Text that continues a prompt, sampled from a model.
+
+L length of prompt and answer together · V vocabulary
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from codex_jax import config
+from codex_jax.models import build
+from codex_jax.tokenizers.tokenizer import Tokenizer
+
+
+Sample = Callable[[dict[str, Any], jax.Array], str]
+
+
+def make(settings: config.Config, definition: build.Definition, tokenizer: Tokenizer) -> Sample:
+    """Return `sample(parameters, key) -> text`: the configured prompt and `generate.num_tokens` tokens after it.
+
+    The prompt is shortened from the left to what leaves room in the context. Compiled once, at the first call.
+    """
+    options = settings.generate
+    prompt = tokenizer.encode([options.prompt])[0].tolist() or [tokenizer.eos_id]
+    prompt = prompt[-(settings.model.context_length - options.num_tokens) :]
+    length = len(prompt) + options.num_tokens
+    start_1L = jnp.zeros((1, length), jnp.int32).at[0, : len(prompt)].set(jnp.array(prompt, jnp.int32))
+    ones_1L = jnp.ones((1, length), jnp.int32)
+    positions_1L = jnp.arange(length, dtype=jnp.int32)[None]
+
+    @jax.jit
+    def fill(parameters: dict[str, Any], key: jax.Array) -> jax.Array:
+        model = definition.bind(parameters)
+
+        def extend(index: jax.Array, tokens_1L: jax.Array) -> jax.Array:
+            hidden_1LD = model(tokens_1L, ones_1L, positions_1L)
+            logits_V = model.head_VD() @ jax.lax.dynamic_index_in_dim(hidden_1LD[0], index - 1, keepdims=False)
+            token = choose(logits_V, jax.random.fold_in(key, index), options, tokenizer.vocab_size)
+            return tokens_1L.at[0, index].set(token)
+
+        return jax.lax.fori_loop(len(prompt), length, extend, start_1L)
+
+    def sample(parameters: dict[str, Any], key: jax.Array) -> str:
+        return tokenizer.decode(jax.device_get(fill(parameters, key))[0])
+
+    return sample
+
+
+def choose(logits_V: jax.Array, key: jax.Array, options: config.Generate, vocab_size: int) -> jax.Array:
+    """Return one token drawn by temperature and top-k from the first `vocab_size` logits, int32."""
+    known_V = jnp.where(jnp.arange(logits_V.shape[0]) < vocab_size, logits_V, -jnp.inf)
+    if options.temperature == 0.0:
+        return jnp.argmax(known_V).astype(jnp.int32)
+    if options.top_k:
+        least = jax.lax.top_k(known_V, min(options.top_k, vocab_size))[0][-1]
+        known_V = jnp.where(known_V >= least, known_V, -jnp.inf)
+    return jax.random.categorical(key, known_V / options.temperature).astype(jnp.int32)

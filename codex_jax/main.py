@@ -1,0 +1,87 @@
+"""The entry of training: flags to settings, then `train.train`; every failure ends in one message and its exit code."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+import re
+import sys
+
+from codex_jax import config, schema
+from codex_jax.errors import CodexError, ConfigError
+from codex_jax.signals import StopRequest
+
+
+USAGE = """python -m codex_jax.main --config=FILE.py[:SIZE][,key=value] [--config.section.key=value ...]
+                                [--workdir=DIR] [--debug]"""
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the command and return its exit code (0, 2, 3, 4 or 75; see `errors`)."""
+    stop = StopRequest()
+    flags, rest = _parser().parse_known_args(argv)
+    try:
+        if flags.list_keys:
+            print(_keys())
+            return 0
+        if not flags.config:
+            raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
+        settings, origin = config.load(flags.config, _overrides(rest))
+        workdir = Path(flags.workdir or _default_workdir(flags.config))
+        from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
+
+        train.train(settings, origin, workdir, stop)
+    except CodexError as error:
+        if flags.debug:
+            raise
+        print(f"codex_jax: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="codex_jax",
+        usage=USAGE,
+        description="Train a language model. Run the same command again to resume.",
+        epilog="Exit codes: 0 done, 2 wrong config, 3 asset missing or damaged, 4 training stopped itself, 75 interrupted.",
+        allow_abbrev=False,
+    )
+    parser.add_argument("--config", metavar="FILE", help="a file of configs/, with an optional size: configs/gpt2.py:tiny")
+    parser.add_argument("--workdir", metavar="DIR", help="directory of the run (default: runs/ and the config's name)")
+    parser.add_argument("--list-keys", action="store_true", help="print every key with its default and meaning, and exit")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
+    return parser
+
+
+def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
+    pairs = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        key, equals, value = argument.partition("=")
+        if not key.startswith("--config."):
+            raise ConfigError(f"unknown argument {argument}{schema.nearest(key, ['--config', '--workdir', '--debug'])}")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise ConfigError(f"{key} has no value; write {key}=VALUE")
+            value = waiting.pop(0)
+        pairs.append((key.removeprefix("--config."), value))
+    return pairs
+
+
+def _default_workdir(spec: str) -> str:
+    path, _, argument = spec.partition(":")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument.partition(",")[0])
+    return "runs/" + "-".join(part for part in (Path(path).stem, "" if "=" in argument.partition(",")[0] else name) if part)
+
+
+def _keys() -> str:
+    lines = []
+    for name, field, _ in schema.walk(config.Config):
+        value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        lines += [f"{name}={value}", f"    {field.metadata['meaning']}"]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,60 @@
+"""From the model section of the config to a graph definition and the shapes of its parameters."""
+
+import functools
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from flax import nnx
+import jax
+import jax.numpy as jnp
+
+from codex_jax import config
+from codex_jax.models.decoder import Decoder
+from codex_jax.models.families import gpt2
+from codex_jax.registry import Registry
+
+
+FAMILIES: Registry[Any] = Registry("codex_jax.models")
+FAMILIES.register("gpt2", gpt2.build, source=gpt2.__name__)
+
+
+class Definition(NamedTuple):
+    """A model without its values: what is closed over by jitted functions."""
+
+    graphdef: nnx.GraphDef[Decoder]
+    abstract: dict[str, Any]
+    """nested dict of ShapeDtypeStruct"""
+
+    def bind(self, parameters: dict[str, Any]) -> Decoder:
+        """Return the module with these values; free at run time, it acts while tracing."""
+        return nnx.merge(self.graphdef, parameters)
+
+
+def define(model: config.Model) -> Definition:
+    """Build the configured family without allocating anything."""
+    make = functools.partial(FAMILIES.get(model.name), model, compute_dtype(model.compute_dtype))
+    module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    graphdef, state = nnx.split(module)
+    return Definition(graphdef, nnx.to_pure_dict(state))
+
+
+def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
+    """Return freshly initialised parameters as a nested dict; meant to be called under jit."""
+    make = FAMILIES.get(model.name)
+    return nnx.to_pure_dict(nnx.state(make(model, compute_dtype(model.compute_dtype), nnx.Rngs(params=key))))
+
+
+def compute_dtype(name: str) -> jnp.dtype:
+    """Return the type of the operands of products; "auto" depends on the machine alone, never on a measurement."""
+    if name == "auto":
+        fast = jax.default_backend() != "cpu" or _cpu_has_fast_bfloat16()
+        name = "bfloat16" if fast else "float32"
+    return jnp.dtype(name)
+
+
+def _cpu_has_fast_bfloat16() -> bool:
+    # jax 0.10 multiplies bfloat16 fast with AVX-512, jax 0.12 with AMX as well (docs/benchmarks.md).
+    info = Path("/proc/cpuinfo")
+    flags = set(info.read_text().partition("flags")[2].partition("\n")[0].split()) if info.exists() else set()
+    newer = jax.__version_info__ >= (0, 11)
+    return "amx_bf16" in flags if newer else "avx512_bf16" in flags and "amx_bf16" not in flags

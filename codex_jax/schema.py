@@ -1,0 +1,113 @@
+"""What a knob is: a dataclass field with a meaning, a unit and a range; and how values are read and checked against it.
+
+The sections themselves are in `config`. Everything here collects violations in a list, so that a user sees all of them at once.
+"""
+
+import ast
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+TRUE = ("true", "on", "yes", "1")
+FALSE = ("false", "off", "no", "0")
+
+
+def knob(
+    default: Any, meaning: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()
+) -> Any:
+    """Declare one setting: its default, what it means (with unit), and the values it may take (bounds inclusive)."""
+    return dataclasses.field(
+        default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": tuple(choices)}
+    )
+
+
+def section(cls: type) -> Any:
+    """Declare a nested group of knobs."""
+    return dataclasses.field(default_factory=cls)
+
+
+def walk(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], type]]:
+    """Yield (dotted name, field, type) for every knob below a section, in the order they are written."""
+    types = typing.get_type_hints(cls)
+    for field in dataclasses.fields(cls):
+        name, kind = prefix + field.name, types[field.name]
+        if dataclasses.is_dataclass(kind):
+            yield from walk(typing.cast(type, kind), name + ".")
+        else:
+            yield name, field, kind
+
+
+def flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted name, value) for every leaf of a nested mapping."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from flatten(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def nearest(name: str, known: Sequence[str]) -> str:
+    """Return ' (did you mean X?)' for the known name closest to `name`, or '' when none is close."""
+    by_last_part = {key.rsplit(".", 1)[-1]: key for key in known}
+    found = difflib.get_close_matches(name, known, n=1, cutoff=0.75)
+    found = found or [
+        by_last_part[key] for key in difflib.get_close_matches(name.rsplit(".", 1)[-1], list(by_last_part), n=1)
+    ]
+    return f" (did you mean {found[0]}?)" if found else ""
+
+
+def parse(text: str, kind: type) -> Any:
+    """Read a command-line value as `kind`; raise ValueError saying what was expected."""
+    text = text.strip()
+    if kind is str:
+        return text
+    if kind is bool:
+        if text.lower() in TRUE + FALSE:
+            return text.lower() in TRUE
+        raise ValueError(f"{text!r} is not a bool: write true or false")
+    if typing.get_origin(kind) is tuple:
+        if text[:1] in "([":
+            try:
+                return tuple(ast.literal_eval(text))
+            except (SyntaxError, ValueError, TypeError):
+                raise ValueError(f"{text!r} is not a list: write a,b or ('a','b')") from None
+        return tuple(part.strip() for part in text.split(",") if part.strip())
+    try:
+        return kind(text.replace("_", "")) if kind is int else kind(text)
+    except ValueError:
+        raise ValueError(f"{text!r} is not {'an int' if kind is int else 'a ' + kind.__name__}") from None
+
+
+def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> tuple[Any, list[str]]:
+    """Return the value in its exact type, and what is wrong with it (nothing, or one line a violation)."""
+    limits = field.metadata
+    if typing.get_origin(kind) is tuple:
+        if not isinstance(value, (tuple, list)) or not all(isinstance(part, str) for part in value):
+            return value, [f"{name}={value!r} is not a list of strings"]
+        return tuple(value), []
+    if kind is float and type(value) is int:
+        value = float(value)
+    if type(value) is not kind:
+        return value, [f"{name}={value!r} is of type {type(value).__name__}, expected {kind.__name__}"]
+    if limits["choices"] and value not in limits["choices"]:
+        return value, [f"{name}={value!r} is not one of {', '.join(limits['choices'])}"]
+    if kind is float and not math.isfinite(value):
+        return value, [f"{name}={value} is not finite"]
+    if limits["low"] is not None and value < limits["low"]:
+        return value, [f"{name}={value} is too small: the least is {limits['low']}"]
+    if limits["high"] is not None and value > limits["high"]:
+        return value, [f"{name}={value} is too large: the most is {limits['high']}"]
+    return value, []
+
+
+def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
+    """Make the frozen tree of sections from checked values keyed by dotted name."""
+    types = typing.get_type_hints(cls)
+    made = {}
+    for field in dataclasses.fields(cls):
+        name, kind = prefix + field.name, types[field.name]
+        made[field.name] = build(kind, values, name + ".") if dataclasses.is_dataclass(kind) else values[name]
+    return cls(**made)

@@ -1,0 +1,102 @@
+"""Where every array lives: a mesh of devices and one table from names of leaves to axes of the mesh.
+
+Axes: `data` splits the batch; `fsdp` splits the batch and the parameters; `tensor` splits each matrix product. The compiler
+places the communication (Auto axes), so models hold no sharding code.
+"""
+
+from collections.abc import Callable
+import math
+from typing import Any
+
+import jax
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
+import numpy as np
+
+from codex_jax import config, trees
+from codex_jax.errors import ConfigError
+
+
+# Stacked leaves carry the layer axis first. Optimizer moments end in the name of their parameter and follow it.
+RULES = (
+    (r"tokens/embedding$", P("tensor", "fsdp")),
+    (r"positions/embedding$", P(None, "fsdp")),
+    (r"blocks/attention/qkv/kernel$", P(None, "fsdp", None, "tensor")),
+    (r"blocks/attention/qkv/bias$", P(None, None, "tensor")),
+    (r"blocks/attention/out/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/mlp/up/kernel$", P(None, "fsdp", "tensor")),
+    (r"blocks/mlp/up/bias$", P(None, "tensor")),
+    (r"blocks/mlp/down/kernel$", P(None, "tensor", "fsdp")),
+    (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
+    (r"(^|/)(step|key|count)$", P()),
+)
+BATCH = P(("data", "fsdp"))
+
+
+def make_mesh(parallel: config.Parallel) -> Mesh:
+    """Return the mesh of all devices; ConfigError when the axes do not multiply to their number."""
+    devices = jax.device_count()
+    split = parallel.fsdp * parallel.tensor
+    data = parallel.data or max(1, devices // split)
+    if data * split != devices:
+        raise ConfigError(
+            f"parallel.data x fsdp x tensor = {data} x {parallel.fsdp} x {parallel.tensor} = {data * split}, but there "
+            f"are {devices} devices; make the product {devices}, or set parallel.data=0 to fill up"
+        )
+    shape = (data, parallel.fsdp, parallel.tensor)
+    return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def check_batch(train: config.Train, mesh: Mesh) -> None:
+    """Raise ConfigError unless each microbatch divides over the devices that share the batch."""
+    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    rows = train.microbatch_size or train.global_batch_size
+    if rows % ways:
+        name = "train.microbatch_size" if train.microbatch_size else "train.global_batch_size"
+        raise ConfigError(
+            f"{name}={rows} does not divide over the {ways} devices that share the batch; make it a multiple of {ways}, "
+            f"or give parallel.tensor more of them"
+        )
+
+
+def of_tree(tree: trees.PyTree, mesh: Mesh) -> trees.PyTree:
+    """Return the sharding of every leaf of a tree of arrays or shapes; ConfigError lists what the table cannot place."""
+    specs = trees.by_rule(tree, RULES, "sharding")
+    problems = [
+        f"{name}: axis {axis} of {leaf.shape} does not divide by {ways} ({'x'.join(_names(part))})"
+        for (name, leaf), spec in zip(trees.named_leaves(tree), jax.tree.leaves(specs), strict=True)
+        for axis, part in enumerate(spec)
+        if leaf.shape[axis] % (ways := math.prod(mesh.shape[part_name] for part_name in _names(part)))
+    ]
+    if problems:
+        raise ConfigError(
+            "these parameters do not divide over the mesh; pad model.vocab_size (50304 for GPT-2) or change parallel.*:\n  "
+            + "\n  ".join(problems)
+        )
+    return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
+
+
+def abstract(make: Callable[[], trees.PyTree], mesh: Mesh) -> trees.PyTree:
+    """Return the shapes of what `make()` would return, each with its sharding: where to put what is made or restored."""
+    shapes = jax.eval_shape(make)
+    return jax.tree.map(
+        lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, of_tree(shapes, mesh)
+    )
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of a value that every device holds whole."""
+    return NamedSharding(mesh, P())
+
+
+def of_batch(mesh: Mesh) -> NamedSharding:
+    """Return the sharding of arrays whose first axis is the batch."""
+    return NamedSharding(mesh, BATCH)
+
+
+def place(batch: tuple[np.ndarray[Any, Any], ...], mesh: Mesh) -> tuple[jax.Array, ...]:
+    """Copy the arrays of a batch, each (B, ...), to the devices that share it; every process holds the whole batch."""
+    return tuple(jax.device_put(tuple(batch), of_batch(mesh)))
+
+
+def _names(part: Any) -> tuple[str, ...]:
+    return () if part is None else (part,) if isinstance(part, str) else tuple(part)

@@ -1,0 +1,47 @@
+"""Replace a file as a whole: a reader, or a crash at any moment, meets the old content or the new, never a part."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from codex_jax.errors import TrainingStopped
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """Open a new version of `path` for writing; it takes the place of the old one when the block ends without error.
+
+    Raises TrainingStopped when the file system refuses (no room, read only); the old file is untouched then.
+    """
+    draft = path.with_name(path.name + ".tmp")
+    try:
+        with open(draft, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+        sync_directory(path.parent)
+    except BaseException as error:
+        draft.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise refused(path, error) from error
+        raise
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory survive a power cut, not only the content of its files."""
+    fd = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+
+
+def refused(path: Path, error: OSError) -> TrainingStopped:
+    """Return the error that tells a user which file could not be written, why, and what to do about it."""
+    return TrainingStopped(
+        f"cannot write {path}: {error.strerror or error}. What was written before is intact; "
+        "make room or give write access, then run the same command again to go on"
+    )

@@ -1,0 +1,202 @@
+"""The ledger: every metric and event of a run, one JSON object a line; the record that all other trackers copy.
+
+    metrics.ndjson  {"run_id": "r1", "step": 20, "split": "train", "time": 1767225600.125, "metrics": {"loss": 4.25}}
+    events.ndjson   {"run_id": "r1", "step": 20, "time": 1767225600.25, "event": "checkpoint.saved", "bytes": 1048576}
+
+`time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite".
+Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it.
+"""
+
+import json
+import math
+import numbers
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from codex_jax.errors import AssetError
+from codex_jax.tracking import atomic
+
+
+METRICS = "metrics.ndjson"
+EVENTS = "events.ndjson"
+# Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
+REPLAYED = ("data.", "safety.", "eval.", "sample")
+RESERVED = frozenset({"run_id", "step", "time", "event"})
+
+
+class Ledger:
+    """Appends rows to both files of a run directory; safe to call from several threads.
+
+    `resume_step` is the step of the checkpoint the run goes on from. What was written after it is forgotten: metric
+    rows, and events that the repeated steps write again; events of the run's life (started, resumed, saved) stay.
+    0 says there is no checkpoint: the run starts over, and rows of step 0 go as well.
+
+    Every method raises TrainingStopped, naming the file, when the file system refuses.
+    """
+
+    def __init__(self, workdir: Path, *, run_id: str, resume_step: int) -> None:
+        self._run_id = run_id
+        self._lock = threading.Lock()
+
+        def known(row: dict[str, Any]) -> bool:
+            return 0 < resume_step >= row["step"]
+
+        try:
+            workdir.mkdir(parents=True, exist_ok=True)
+            _rewind(workdir / METRICS, known)
+            _rewind(workdir / EVENTS, lambda row: known(row) or not row["event"].startswith(REPLAYED))
+            self._metrics = _AppendFile(workdir / METRICS)
+            self._events = _AppendFile(workdir / EVENTS)
+            atomic.sync_directory(workdir)
+        except OSError as error:
+            raise atomic.refused(Path(error.filename or workdir), error) from error
+
+    def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
+        """Append one row of metrics and return it."""
+        values = {name: _number(value) for name, value in metrics.items()}
+        row: dict[str, Any] = {"run_id": self._run_id, "step": step, "split": split, "time": _now(), "metrics": values}
+        if missing := [name for name, value in values.items() if value is None]:
+            row["non_finite"] = missing
+        with self._lock:
+            self._metrics.append(row)
+        return row
+
+    def event(self, name: str, step: int, fields: Mapping[str, Any]) -> dict[str, Any]:
+        """Append one event and return its row; `fields` hold what JSON can, and paths. Not finite numbers are null."""
+        if clash := RESERVED & fields.keys():
+            raise ValueError(f"event {name}: a field cannot be called {', '.join(sorted(clash))}")
+        row = {"run_id": self._run_id, "step": step, "time": _now(), "event": name, **_plain(fields)}
+        with self._lock:
+            self._events.append(row)
+        return row
+
+    def sizes(self) -> tuple[int, int]:
+        """Return the bytes of metrics.ndjson and events.ndjson written so far, for `read(..., until=)`."""
+        with self._lock:
+            return self._metrics.size(), self._events.size()
+
+    def sync(self) -> None:
+        """Return when every row written so far survives a power cut."""
+        with self._lock:
+            self._metrics.sync()
+            self._events.sync()
+
+    def close(self) -> None:
+        """Close both files; rows are on their way to the disk since they were written."""
+        with self._lock:
+            self._metrics.close()
+            self._events.close()
+
+
+def read(path: Path, *, until: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a ledger file in order, one in memory at a time; of the first `until` bytes only, if given.
+
+    A torn last line is left out: a run may be writing it. Raises AssetError for any other damage, naming the line.
+    """
+    for _, row in _lines(path, until):
+        if row is not None:
+            yield row
+
+
+def _lines(path: Path, until: int | None = None) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
+    """Yield every line with its row; the row of a torn last line is None."""
+    end = 0
+    try:
+        file = open(path, "rb")  # noqa: SIM115 (the `with` below would catch the consumer's errors too)
+    except FileNotFoundError:
+        raise AssetError(f"{path} is missing: is its directory the workdir of a run?") from None
+    with file:
+        for number, line in enumerate(file, 1):
+            end += len(line)
+            if until is not None and end > until:
+                return
+            row = _parse(line, path.name)
+            if row is None and file.read(1):
+                raise AssetError(
+                    f"{path} line {number} is damaged: it is no row of a ledger, and rows follow it. "
+                    "Put back a good copy, or move the file away to go on without its history"
+                )
+            yield line, row
+
+
+def _parse(line: bytes, name: str) -> dict[str, Any] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    kind, holds = ("event", str) if name == EVENTS else ("metrics", dict)
+    if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get(kind), holds):
+        return row
+    return None
+
+
+def _rewind(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
+    """Rewrite a ledger file with the rows to keep and without a torn line, unless it is like that already."""
+    if not path.exists():
+        return
+    if all(row is not None and line.endswith(b"\n") and keep(row) for line, row in _lines(path)):
+        return
+    with atomic.replacing(path) as file:
+        for line, row in _lines(path):
+            if row is not None and keep(row):
+                file.write(line if line.endswith(b"\n") else line + b"\n")
+
+
+class _AppendFile:
+    """A file that grows by whole lines: a line that does not fit is taken back."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def append(self, row: dict[str, Any]) -> None:
+        rest = memoryview((json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii"))
+        end = self.size()
+        try:
+            while rest:
+                rest = rest[os.write(self._fd, rest) :]
+        except OSError as error:
+            os.ftruncate(self._fd, end)
+            raise atomic.refused(self._path, error) from error
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def sync(self) -> None:
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            raise atomic.refused(self._path, error) from error
+
+    def close(self) -> None:
+        os.close(self._fd)
+
+
+def _now() -> float:
+    return round(time.time(), 3)
+
+
+def _number(value: float) -> float | int | None:
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _plain(value: Any) -> Any:
+    """Return `value` as JSON can hold it."""
+    if isinstance(value, Mapping):
+        return {str(name): _plain(part) for name, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(part) for part in value]
+    if value is None or isinstance(value, (str, bool)):
+        return value
+    if isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    if isinstance(value, numbers.Number):
+        return _number(value)  # type: ignore[arg-type]
+    raise TypeError(f"an event cannot hold {value!r} of type {type(value).__name__}")

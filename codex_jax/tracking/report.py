@@ -1,0 +1,70 @@
+"""report.html: what a run did, on one page that opens anywhere and asks no network for anything."""
+
+import json
+from html import escape
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from codex_jax.errors import AssetError
+from codex_jax.tracking import atomic, report_facts, report_sections
+
+
+# The page runs no script and loads nothing; the policy holds even if a text in it were to slip through as markup.
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{body}
+</body>
+</html>
+"""
+
+
+def write_report(workdir: Path) -> Path:
+    """Write WORKDIR/report.html from the files of the run directory and return its path.
+
+    config.json and provenance.json may be absent. Raises AssetError when a file is damaged or the ledger is missing,
+    TrainingStopped when the page cannot be written.
+    """
+    facts = report_facts.collect(workdir)
+    config = _read_json(workdir / "config.json")
+    settings, origin = config.get("settings", {}), config.get("origin", {})
+    body = [
+        report_sections.header(facts, settings),
+        report_sections.headlines(facts),
+        report_sections.curves(facts),
+        report_sections.samples(facts),
+        report_sections.data(facts),
+        report_sections.history(facts),
+        report_sections.configuration(settings, origin),
+        report_sections.provenance(_read_json(workdir / "provenance.json")),
+    ]
+    page = PAGE.format(
+        title=escape(f"{facts.run_id} · codex_jax"),
+        style=resources.files("codex_jax.tracking").joinpath("report.css").read_text(encoding="utf-8"),
+        body="\n".join(part for part in body if part),
+    )
+    path = workdir / "report.html"
+    with atomic.replacing(path) as file:
+        file.write(page.encode("utf-8", "replace"))
+    return path
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise AssetError(f"{path} is damaged: {error}. Move it away to make the report without it") from None
+    if not isinstance(value, dict):
+        raise AssetError(f"{path} is damaged: it holds no object. Move it away to make the report without it")
+    return value

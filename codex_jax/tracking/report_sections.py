@@ -1,0 +1,207 @@
+"""The parts of report.html, each from plain values to HTML with everything escaped."""
+
+import datetime
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from html import escape
+from typing import Any
+
+from codex_jax import schema
+from codex_jax.tracking import charts, progress
+from codex_jax.tracking.charts import Series
+from codex_jax.tracking.report_facts import Facts
+
+
+SAMPLE_CHARS = 4000
+
+
+def header(facts: Facts, settings: Mapping[str, Any]) -> str:
+    """Return the title with the run's name, model, start and status."""
+    model = settings.get("model", {})
+    facts_line = [
+        " ".join(str(model[name]) for name in ("name",) if name in model),
+        f"{model['num_layers']} layers, width {model['width']}" if {"num_layers", "width"} <= model.keys() else "",
+        f"started {moment(facts.started)}" if facts.started is not None else "",
+    ]
+    line = " · ".join(escape(part) for part in facts_line if part)
+    state = "good" if facts.status in ("finished", "done") else "open"
+    return (
+        f"<header><p class=over>codex_jax run</p><h1>{escape(facts.run_id or 'no rows yet')} "
+        f'<span class="status {state}">{escape(facts.status)}</span></h1><p class=muted>{line}</p></header>'
+    )
+
+
+def headlines(facts: Facts) -> str:
+    """Return the row of numbers that say how the run went."""
+    best = facts.best["metrics"] if facts.best else {}
+    at = f"step {facts.best['step']:,}" if facts.best else ""
+    train = facts.curves["train/loss"].last
+    entropy = facts.last.get("baseline/unigram_entropy")
+    accuracy = best.get("token_accuracy")
+    parameters = facts.start.get("parameters") if facts.start else None
+    cards = [
+        ("Training loss", train and f"{train[1]:.3f}", f"step {train[0]:,}" if train else ""),
+        ("Best validation loss", _fixed(best.get("loss")), at),
+        ("Perplexity", best.get("perplexity") and charts.number(best["perplexity"]), at),
+        ("Token accuracy", None if accuracy is None else f"{100 * accuracy:.1f} %", at),
+        ("Unigram entropy", _fixed(entropy), "loss of guessing by frequency"),
+        ("Parameters", _count(parameters), ""),
+        ("Tokens seen", _count(facts.last.get("train/tokens")), ""),
+        ("Time at work", progress.duration(facts.clock.seconds()), ""),
+    ]
+    items = [
+        f"<div><dt>{name}</dt><dd>{escape(str(value))}</dd><dd class=note>{escape(note)}</dd></div>"
+        for name, value, note in cards
+        if value
+    ]
+    return f"<dl class=cards>{''.join(items)}</dl>"
+
+
+def curves(facts: Facts) -> str:
+    """Return the charts: loss over the whole width, and the smaller ones below it."""
+    train, validation = facts.curves["train/loss"], facts.curves["validation/loss"]
+    raw, held_out = train.points(), validation.points()
+    entropy = facts.last.get("baseline/unigram_entropy")
+    steps = [step for step, _ in raw + held_out]
+    baseline = [(min(steps), entropy), (max(steps), entropy)] if steps and entropy is not None else []
+    loss = [
+        Series("training, every row", "raw", raw),
+        Series("training, smoothed", "train", train.smoothed()),
+        Series("validation", "validation", held_out),
+        Series("unigram entropy of the data", "baseline", baseline),
+    ]
+    label = "Loss in nats a token, by step"
+    missing = f"Rows whose loss was not finite: {train.num_missing:,}." if train.num_missing else ""
+    figure = (
+        f"<figure class=wide><figcaption>Loss <span class=muted>nats a token</span></figcaption>{charts.legend(loss)}"
+        f"<div class=desktop>{charts.line_chart(loss, label=label, width=960, height=340, from_zero=False)}</div>"
+        f"<div class=phone>{charts.line_chart(loss, label=label, width=360, height=280, from_zero=False)}</div>"
+        f"<p class=muted>{missing}</p></figure>"
+    )
+    small = [
+        ("learning_rate", "train", "Learning rate", ""),
+        ("grad_norm", "train", "Gradient norm", "before clipping"),
+    ]
+    small += [("tokens_per_sec", "speed", "Speed", "tokens a second")]
+    for name, split, title, unit in small:
+        line = [Series(title, "train", facts.curves[f"{split}/{name}"].points())]
+        figure += (
+            f"<figure><figcaption>{title} <span class=muted>{unit}</span></figcaption>"
+            f"{charts.line_chart(line, label=f'{title}, by step', width=360, height=220, from_zero=True)}</figure>"
+        )
+    return section("Curves", f"<div class=charts>{figure}</div>")
+
+
+def samples(facts: Facts) -> str:
+    """Return generated texts, the latest first."""
+    parts = []
+    for row in reversed(facts.samples.items()):
+        text, name = str(row.get("text", "")), str(row.get("name", ""))
+        cut = "\n[cut here]" if len(text) > SAMPLE_CHARS else ""
+        parts.append(
+            f"<article><h3>step {row['step']:,} <span class=muted>{escape(name)}</span></h3>"
+            f"<pre>{escape(text[:SAMPLE_CHARS] + cut)}</pre></article>"
+        )
+    shown = f"{len(parts)} of {facts.samples.count:,} samples" if facts.samples.count > len(parts) else ""
+    return section("Samples", f"<div class=samples>{''.join(parts)}</div><p class=muted>{shown}</p>") if parts else ""
+
+
+def data(facts: Facts) -> str:
+    """Return what became of the documents, and what the safety rules found in them."""
+    report = dict(facts.data or {})
+    redactions = report.pop("redactions", None) or dict(facts.redactions)
+    counts = [
+        (name.replace("_", " "), report[name]) for name in report if name not in ("run_id", "step", "time", "event")
+    ]
+    documents = table(("documents", "count"), counts) if counts else "<p class=empty>No data report yet.</p>"
+    rules = sorted(redactions.items(), key=lambda item: (-item[1], item[0]))
+    safety = table(("redacted by rule", "count"), rules) if rules else "<p class=empty>Nothing was redacted.</p>"
+    body = f"<div class=columns><div>{documents}</div><div>{safety}</div></div>"
+    if facts.quarantined:
+        names = ("file", "line", "offset", "reason")
+        rows = [tuple(row.get(name, "") for name in names) for row in facts.quarantined]
+        more = facts.num_quarantined - len(rows)
+        body += f"<h3>Quarantined</h3>{table(names, rows)}" + (f"<p class=muted>and {more:,} more</p>" if more else "")
+    return section("Data and safety", body)
+
+
+def history(facts: Facts) -> str:
+    """Return the checkpoints and the events of the run's life."""
+    saved = [
+        (row["step"], moment(row["time"]), _bytes(row.get("bytes")), str(row.get("digest", ""))[:16])
+        for row in facts.checkpoints.items()
+    ]
+    checkpoints = (
+        table(("step", "saved", "size", "digest"), saved) if saved else "<p class=empty>No checkpoint yet.</p>"
+    )
+    ours = ("run_id", "step", "time", "event")
+    events = [
+        (row["step"], moment(row["time"]), row["event"], _json({k: v for k, v in row.items() if k not in ours}))
+        for row in facts.life.items()
+    ]
+    listed = f"<h3>Events</h3>{table(('step', 'time', 'event', 'details'), events)}" if events else ""
+    return section("Checkpoints and events", checkpoints + listed)
+
+
+def configuration(settings: Mapping[str, Any], origin: Mapping[str, str]) -> str:
+    """Return every setting with where its value came from, those that differ from their default first."""
+    rows = [(name, _json(value), str(origin.get(name, ""))) for name, value in schema.flatten(settings)]
+    changed = [row for row in rows if row[2] != "default"]
+    names = ("setting", "value", "from")
+    body = table(names, changed) if changed else "<p class=empty>Everything is at its default.</p>"
+    rest = [row for row in rows if row[2] == "default"]
+    if rest:
+        body += f"<details><summary>{len(rest)} settings at their default</summary>{table(names, rest)}</details>"
+    return section("Configuration", body)
+
+
+def provenance(record: Mapping[str, Any]) -> str:
+    """Return with what the run was made."""
+    rows = [(name, value if isinstance(value, str) else _json(value)) for name, value in schema.flatten(record)]
+    return section("Provenance", table(("what", "value"), rows)) if rows else ""
+
+
+def section(title: str, body: str) -> str:
+    """Return a part of the page; `body` is HTML."""
+    return f"<section><h2>{escape(title)}</h2>{body}</section>"
+
+
+def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+    """Return a table of plain values; numbers are aligned to the right."""
+    rows = list(rows)
+    first = rows[0] if rows else [""] * len(names)
+    looks = [" class=number" if _is_number(value) else "" for value in first]
+    head = "".join(f"<th{look}>{escape(name)}</th>" for name, look in zip(names, looks, strict=True))
+    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
+
+
+def moment(time: float) -> str:
+    """Return seconds since 1970 as a date and time in UTC."""
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _cell(value: Any) -> str:
+    if _is_number(value):
+        return f"<td class=number>{value:,}</td>"
+    return f"<td>{escape(value if isinstance(value, str) else _json(value))}</td>"
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _fixed(value: float | None) -> str | None:
+    return None if value is None else f"{value:.3f}"
+
+
+def _count(value: Any) -> str | None:
+    return progress.count(value) if _is_number(value) else None
+
+
+def _bytes(value: Any) -> str:
+    return f"{value / 1e6:,.1f}\N{NO-BREAK SPACE}MB" if isinstance(value, (int, float)) else ""

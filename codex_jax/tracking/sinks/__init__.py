@@ -1,0 +1,1 @@
+"""Copies of the ledger for other tools, one file each."""

@@ -1,0 +1,122 @@
+"""Training as a recipe: each step of it is a call whose name says what it does.
+
+Step n is the number of updates done. The checkpoint named n holds a state with `step == n` and a data position whose next
+batch is number n; every row of the ledger up to n is on disk before that checkpoint counts.
+"""
+
+import contextlib
+import functools
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from codex_jax import cache, config, evaluate, generate, rundir, sharding
+from codex_jax.checkpoint import store
+from codex_jax.data import pipeline
+from codex_jax.errors import ConfigError
+from codex_jax.models import build
+from codex_jax.recorder import Recorder
+from codex_jax.signals import StopRequest
+from codex_jax.tracking.writer import open_writer
+from codex_jax.training import optimizer
+from codex_jax.training import state as states
+from codex_jax.training import step as steps
+
+
+def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest) -> states.TrainState:
+    """Train to the end, from the newest valid checkpoint of `workdir` or from the beginning; return the final state.
+
+    Raises CodexError: its message is for the user, and everything up to the last checkpoint is kept.
+    """
+    use_compile_cache()
+    settings = build.with_compute_dtype(settings)
+    num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(rundir.claim(workdir))
+        found = store.find_newest(workdir / "checkpoints")
+        start = found.step if found else 0
+        run_id = rundir.begin(workdir, settings, origin, found.meta if found else None)
+
+        mesh = sharding.make_mesh(settings.parallel)
+        sharding.check_batch(settings.train, mesh)
+
+        corpus = pipeline.open_corpus(settings.data)
+        tokenizer = pipeline.make_tokenizer(settings, corpus)
+        check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
+        stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows)))
+        validation, held_out = pipeline.validation_batches(settings, corpus, tokenizer, num_rows)
+
+        definition = build.define(settings.model)
+        tx = optimizer.make(settings.optimizer, num_steps, definition.abstract)
+        make_state = functools.partial(states.initial, settings, tx)
+        target = sharding.abstract(make_state, mesh)
+        places = jax.tree.map(lambda leaf: leaf.sharding, target)
+
+        # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
+        if found:
+            state = store.restore(found, target)
+            stream.restore(found.data_state)
+        else:
+            state = jax.jit(make_state, out_shardings=places)()
+
+        train_step = jax.jit(
+            steps.make(settings, definition, tx),
+            donate_argnums=0,
+            out_shardings=(places, sharding.replicated(mesh)),
+        )
+        evaluate_on = evaluate.make(settings, definition, mesh)
+        sample = generate.make(settings, definition, tokenizer)
+
+        writer = stack.enter_context(
+            open_writer(
+                workdir,
+                run_id=run_id,
+                resume_step=start,
+                tracking=settings.tracking,
+                settings=config.to_dict(settings),
+            )
+        )
+        recorder = Recorder(writer, settings, definition, start, found.meta["tokens_seen"] if found else 0)
+        recorder.begin(workdir, corpus, tokenizer, stream.fingerprint, found.skipped if found else [])
+        if not found:
+            recorder.baseline(evaluate.unigram_entropy(validation), held_out)
+        saver = stack.enter_context(
+            store.Checkpointer(workdir / "checkpoints", settings.checkpoint.keep_last, recorder.saved)
+        )
+
+        for index in range(start, num_steps):
+            batch = recorder.wait_for(stream)
+            state, output = train_step(state, sharding.place(batch, mesh), np.int32(index))
+            done = index + 1
+            recorder.note(done, output, stream.take_reports())
+            saver.raise_if_failed()
+            if done == num_steps or done % settings.eval.every_steps == 0:
+                recorder.drain()
+                recorder.evaluated(done, evaluate_on(state.parameters, validation))
+                recorder.sampled(done, sample(state.parameters, jax.random.fold_in(state.key, done)))
+            if done == num_steps or done % settings.checkpoint.every_steps == 0 or stop.signal:
+                recorder.drain()
+                saver.save(done, state, stream.state(), rundir.meta(run_id, settings) | {"tokens_seen": recorder.tokens})
+            if stop.signal:
+                saver.wait()
+                stop.raise_if_asked(f"after step {done}, which is saved")
+        saver.wait()
+        recorder.finish(workdir)
+    return state
+
+
+def use_compile_cache() -> None:
+    """Keep compiled programs on disk, however small, so that the second start does not compile."""
+    jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def check_vocabulary(rows: int, tokens: int) -> None:
+    """Raise ConfigError when the tokenizer has tokens the model has no embedding for."""
+    if tokens > rows:
+        raise ConfigError(
+            f"the tokenizer has {tokens} tokens, but model.vocab_size={rows}; set model.vocab_size={tokens} or more, "
+            f"or name a smaller tokenizer"
+        )

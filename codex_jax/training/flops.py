@@ -1,0 +1,52 @@
+"""Arithmetic a token costs, and what the devices could do at most: the two halves of model FLOPs utilisation (MFU)."""
+
+import time
+
+import jax
+import jax.numpy as jnp
+
+from codex_jax import config
+
+
+# Dense products with 16-bit operands, in FLOP/s a device, from the vendors' data sheets (without sparsity).
+PEAK = {
+    "NVIDIA A100": 312e12,
+    "NVIDIA H100": 989e12,
+    "NVIDIA H200": 989e12,
+    "NVIDIA L4": 121e12,
+    "TPU v4": 275e12,
+    "TPU v5 lite": 197e12,
+    "TPU v5p": 459e12,
+    "TPU v6 lite": 918e12,
+}
+
+
+def per_token(model: config.Model, num_parameters: int, sequence_length: int) -> float:
+    """Return FLOPs of forward and backward for one token (PaLM, appendix B): 6 x parameters + 12 x layers x width x length.
+
+    Position embeddings are looked up, not multiplied, and do not count; the tied head does.
+    """
+    multiplied = num_parameters - model.context_length * model.width
+    return 6.0 * multiplied + 12.0 * model.num_layers * model.width * sequence_length
+
+
+def peak(dtype: jnp.dtype) -> float | None:
+    """Return the FLOP/s of all devices together, or None where no figure is known; on a CPU it is measured by one product."""
+    device = jax.devices()[0]
+    if device.platform == "cpu":
+        # All virtual CPU devices share the cores, so one measurement is the whole machine.
+        return _measured(dtype)
+    known = [value for kind, value in PEAK.items() if device.device_kind.startswith(kind) and dtype.itemsize == 2]
+    return jax.device_count() * known[0] if known else None
+
+
+def _measured(dtype: jnp.dtype, size: int = 1024) -> float:
+    matrix = jnp.ones((size, size), dtype)
+    multiply = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=jnp.float32))
+    multiply(matrix, matrix).block_until_ready()
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        multiply(matrix, matrix).block_until_ready()
+        seconds.append(time.perf_counter() - start)
+    return 2.0 * size**3 / min(seconds)

@@ -1,0 +1,116 @@
+"""Cross-entropy of next-token prediction that never holds the logits of more than a chunk of tokens.
+
+The forward pass over a chunk also makes its gradient, since the loss is linear in what comes after it: three products a
+chunk and nothing recomputed.
+
+T tokens of the batch, flattened · C tokens of a chunk · D model · V vocabulary
+"""
+
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from codex_jax.models.products import multiply, transposed
+
+
+class Sums(NamedTuple):
+    """Sums over tokens, to be added over microbatches and divided once by `weight`."""
+
+    loss: jax.Array
+    """negative log-likelihood, in nats"""
+    correct: jax.Array
+    """weight of tokens whose likeliest prediction was right"""
+    weight: jax.Array
+
+
+def next_token(
+    hidden_BLD: jax.Array,
+    head_VD: jax.Array,
+    targets_BL: jax.Array,
+    weights_BL: jax.Array,
+    *,
+    chunk: int,
+    dtype: jnp.dtype,
+) -> Sums:
+    """Return the weighted sums over all positions; differentiable in hidden_BLD and head_VD through `loss`."""
+    tokens = targets_BL.size
+    chunk = min(chunk, tokens)
+    padding = -tokens % chunk
+    hidden_TD = jnp.pad(hidden_BLD.reshape(tokens, -1), ((0, padding), (0, 0)))
+    targets_T = jnp.pad(targets_BL.reshape(tokens), (0, padding))
+    weights_T = jnp.pad(weights_BL.reshape(tokens), (0, padding))
+    loss, correct = _sums(hidden_TD, head_VD, targets_T, weights_T, chunk, dtype)
+    return Sums(loss, jax.lax.stop_gradient(correct), jnp.sum(weights_BL))
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
+def _sums(
+    hidden_TD: jax.Array, head_VD: jax.Array, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array]:
+    head_VD = head_VD.astype(dtype)
+
+    def add(sums: tuple[jax.Array, jax.Array], part: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, jax.Array], None]:
+        loss, correct, _ = _chunk_loss(part, head_VD, dtype)
+        return (sums[0] + loss, sums[1] + correct), None
+
+    zero = jnp.zeros((), jnp.float32)
+    return jax.lax.scan(add, (zero, zero), _chunks(chunk, hidden_TD, targets_T, weights_T))[0]
+
+
+def _forward(
+    hidden_TD: jax.Array, head_VD: jax.Array, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    parts = _chunks(chunk, hidden_TD, targets_T, weights_T)
+    small_VD = head_VD.astype(dtype)
+
+    def one(part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
+        loss, correct, slope_CV = _chunk_loss(part, small_VD, dtype)
+        slope_CV = slope_CV.astype(dtype)
+        hidden_CD = part[0].astype(dtype)
+        return loss, correct, multiply(slope_CV, small_VD), multiply(transposed(slope_CV), hidden_CD)
+
+    if parts[0].shape[0] == 1:  # no running sum of the size of the head where one chunk is all
+        loss, correct, slope_CD, slope_VD = one(jax.tree.map(lambda array: array[0], parts))
+        return (loss, correct), (slope_CD, slope_VD)
+
+    def add(sums: tuple[jax.Array, ...], part: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
+        loss, correct, slope_CD, slope_VD = one(part)
+        return (sums[0] + loss, sums[1] + correct, sums[2] + slope_VD), slope_CD
+
+    zero = jnp.zeros((), jnp.float32)
+    (loss, correct, slope_VD), slope_NCD = jax.lax.scan(add, (zero, zero, jnp.zeros_like(head_VD)), parts)
+    return (loss, correct), (slope_NCD.reshape(hidden_TD.shape), slope_VD)
+
+
+def _backward(
+    chunk: int, dtype: jnp.dtype, slopes: tuple[jax.Array, jax.Array], cotangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, jax.Array, None, None]:
+    slope_TD, slope_VD = slopes
+    return cotangents[0] * slope_TD, cotangents[0] * slope_VD, None, None
+
+
+_sums.defvjp(_forward, _backward)
+
+
+def _chunk_loss(
+    part: tuple[jax.Array, ...], head_VD: jax.Array, dtype: jnp.dtype
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """Return the summed loss, the summed hits, and the derivative of the loss by the logits (C, V)."""
+    hidden_CD, targets_C, weights_C = part
+    logits_CV = multiply(hidden_CD.astype(dtype), transposed(head_VD))
+    top_C = jnp.max(logits_CV, axis=-1)
+    exp_CV = jnp.exp(logits_CV - top_C[:, None])
+    sum_C = jnp.sum(exp_CV, axis=-1)
+    target_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
+    loss = jnp.sum(weights_C * (jnp.log(sum_C) + top_C - target_C))
+    # A tie counts as a hit: at equal logits no token is likelier than the target.
+    correct = jnp.sum(weights_C * (target_C >= top_C))
+    hit_CV = jnp.arange(head_VD.shape[0])[None] == targets_C[:, None]
+    return loss, correct, weights_C[:, None] * (exp_CV / sum_C[:, None] - hit_CV)
+
+
+def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
+    return tuple(array.reshape(-1, chunk, *array.shape[1:]) for array in arrays)
+

@@ -1,0 +1,108 @@
+"""One update: a pure function of the state and a batch."""
+
+from collections.abc import Callable
+import functools
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from codex_jax import config, trees
+from codex_jax.models import build
+from codex_jax.training import losses, schedule
+from codex_jax.training.optimizer import clip_factor
+from codex_jax.training.state import TrainState
+
+
+class Output(NamedTuple):
+    """What a step reports, still on the device."""
+
+    loss: jax.Array
+    """mean over the weighted tokens of the batch, in nats"""
+    grad_norm: jax.Array
+    """global norm of the gradient before clipping"""
+    learning_rate: jax.Array
+    weight: jax.Array
+    """weighted tokens of the batch"""
+    finite: jax.Array
+    """False: loss or gradient was not finite, and the state is as before"""
+
+
+Step = Callable[[TrainState, tuple[jax.Array, ...], jax.Array], tuple[TrainState, Output]]
+
+
+def make(settings: config.Config, definition: build.Definition, optimizer: optax.GradientTransformation) -> Step:
+    """Return `train_step(state, batch, index) -> (state, Output)`, to be jitted once with the state donated.
+
+    `batch` holds tokens, targets, weights, segments and positions, each (B, L), and `index` is its number: only a state
+    with `step == index` learns from it. A step that was refused so stops all that were dispatched behind it.
+    """
+    train = settings.train
+    num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
+    dropout_on = settings.model.dropout > 0.0
+
+    def loss_sums(
+        parameters: trees.PyTree, batch: tuple[jax.Array, ...], key: jax.Array | None
+    ) -> tuple[jax.Array, losses.Sums]:
+        tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
+        model = definition.bind(parameters)
+        hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
+        sums = losses.next_token(
+            hidden_BLD, model.head_VD(), targets_BL, weights_BL, chunk=train.loss_chunk, dtype=model.shape.dtype
+        )
+        return sums.loss, sums
+
+    gradient = jax.grad(loss_sums, has_aux=True)
+
+    def train_step(
+        state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array
+    ) -> tuple[TrainState, Output]:
+        key = jax.random.fold_in(state.key, state.step) if dropout_on else None
+        if num_microbatches == 1:
+            grads, sums = gradient(state.parameters, batch, key)
+        else:
+            grads, sums = _accumulate(functools.partial(gradient, state.parameters), batch, key, num_microbatches)
+        return _update(settings, optimizer, state, index, grads, sums)
+
+    return train_step
+
+
+def _accumulate(
+    gradient: Callable[..., tuple[trees.PyTree, losses.Sums]],
+    batch: tuple[jax.Array, ...],
+    key: jax.Array | None,
+    num_microbatches: int,
+) -> tuple[trees.PyTree, losses.Sums]:
+    """Return the sums of gradients and losses over microbatches; sums, so that 4 x 2 rows equal 8."""
+    # Row r goes to microbatch r % n: each device keeps an equal part of every microbatch without moving a row.
+    parts = jax.tree.map(lambda array: array.reshape(-1, num_microbatches, *array.shape[1:]).swapaxes(0, 1), batch)
+    keys = None if key is None else jax.random.split(key, num_microbatches)
+
+    def add(total: trees.PyTree, part: tuple[tuple[jax.Array, ...], jax.Array | None]) -> tuple[trees.PyTree, None]:
+        return jax.tree.map(jnp.add, total, gradient(*part)), None
+
+    first = (jax.tree.map(lambda array: array[0], parts), None if keys is None else keys[0])
+    zero = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(gradient, *first))
+    return jax.lax.scan(add, zero, (parts, keys))[0]
+
+
+def _update(
+    settings: config.Config,
+    optimizer: optax.GradientTransformation,
+    state: TrainState,
+    index: jax.Array,
+    grads: trees.PyTree,
+    sums: losses.Sums,
+) -> tuple[TrainState, Output]:
+    weight = jnp.maximum(sums.weight, 1.0)
+    loss, grad_norm = sums.loss / weight, optax.tree.norm(grads) / weight
+    finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
+    scale = clip_factor(grad_norm, settings.optimizer.clip_norm) / weight
+    updates, moments = optimizer.update(jax.tree.map(lambda grad: grad * scale, grads), state.optimizer, state.parameters)
+    updated = TrainState(state.step + 1, optax.apply_updates(state.parameters, updates), moments, state.key)
+    # Decided on the device before anything is replaced; the host reads `finite` a step later and stops.
+    accept = finite & (state.step == index)
+    kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(accept, new, old), updated, state)
+    rate = schedule.learning_rate(state.step, settings.optimizer, settings.train.num_steps)
+    return kept, Output(loss, grad_norm, rate, sums.weight, finite)

@@ -1,0 +1,42 @@
+"""Test sessions: `nox` runs the suite on every Python, `nox -s slow`, `nox -s gpu` and `nox -s check` the rest."""
+
+import nox
+
+
+nox.options.sessions = ["tests"]
+nox.options.default_venv_backend = "venv"
+PYTHONS = ["3.11", "3.12", "3.13"]
+
+
+def install(session: nox.Session) -> None:
+    """Install what is locked, and the package itself."""
+    session.install("--require-hashes", "-r", "requirements.lock")
+    session.install("--no-deps", "--no-build-isolation", "-e", ".")
+
+
+@nox.session(python=PYTHONS)
+def tests(session: nox.Session) -> None:
+    """The default suite."""
+    install(session)
+    session.run("python", "-m", "pytest", *session.posargs)
+
+
+@nox.session
+def slow(session: nox.Session) -> None:
+    """The tests that take longer than the default run allows."""
+    install(session)
+    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def gpu(session: nox.Session) -> None:
+    """The tests that need a GPU; the CUDA packages are not in the lock, which only bounds them."""
+    install(session)
+    session.install("-e", ".[gpu]", "--no-build-isolation")
+    session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs, env={"JAX_PLATFORMS": "cuda"})
+
+
+@nox.session
+def check(session: nox.Session) -> None:
+    """Format, lint, types, floors and house rules, in the environment of scripts/train."""
+    session.run("scripts/check", external=True)

@@ -1,0 +1,51 @@
+"""One training step of GPT-2 124M beside transformers' model under torch, in one run.
+
+    python scripts/bench/step.py --dtype float32
+    python scripts/bench/step.py --dtype bfloat16 --peer-python PYTHON_WITH_TORCH
+
+Without --peer-python this interpreter needs the `oracle` extra. With --alone only our side is timed (a GPU, say).
+"""
+
+import argparse
+import json
+import os
+from pathlib import Path
+import statistics
+import sys
+
+import paired
+
+
+HERE = Path(__file__).parent
+
+
+def main() -> None:
+    """Run the pairs and print one JSON object."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--pairs", type=int, default=7)
+    parser.add_argument("--peer-python", default=sys.executable)
+    parser.add_argument("--alone", action="store_true")
+    flags = parser.parse_args()
+    shape = [flags.dtype, str(flags.rows), str(flags.length)]
+    path = {"PYTHONPATH": f"{HERE.parents[1]}:{HERE}:" + os.environ.get("PYTHONPATH", "")}
+    ours = paired.Worker([sys.executable, str(HERE / "step_ours.py"), *shape], path)
+    about = {"setting": " ".join(shape), "ours": ours.about}
+    if flags.alone:
+        seconds = statistics.median([ours.measure()["seconds"] for _ in range(flags.pairs + 1)][1:])
+        result = {"ours_secs": seconds}
+    else:
+        peer = paired.Worker([flags.peer_python, str(HERE / "step_torch.py"), *shape], path)
+        about["peer"] = peer.about
+        result = paired.compare(ours, peer, pairs=flags.pairs, warmup=1)
+        peer.close()
+    ours.close()
+    if ours.about["peak_flops"]:
+        result["ours_mfu"] = ours.about["step_flops"] / result["ours_secs"] / ours.about["peak_flops"]
+    print(json.dumps(about | {"result": result}, indent=2))
+
+
+if __name__ == "__main__":
+    main()

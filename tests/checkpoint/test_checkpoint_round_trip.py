@@ -1,0 +1,136 @@
+"""What is restored is what was saved, bit for bit, wherever it is put."""
+
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import checkpoint_examples as examples
+import jax
+import pytest
+
+from codex_jax.checkpoint import store
+from codex_jax.errors import AssetError
+
+
+pytestmark = pytest.mark.infra
+
+
+@pytest.mark.parametrize(("saved_on", "restored_on"), [(1, 1), (8, 8), (8, 1), (1, 8)])
+def test_restore_equals_saved_bits_on_any_devices(
+    root: Path, save: Callable[..., list[int]], saved_on: int, restored_on: int
+) -> None:
+    state = examples.make(7, examples.mesh(saved_on))
+    save(7, devices=saved_on)
+    found = store.find_newest(root)
+    assert found and found.step == 7
+    target = examples.target(state, examples.mesh(restored_on))
+    restored = store.restore(found, target)
+    assert jax.tree.structure(restored) == jax.tree.structure(state)
+    assert examples.bits(restored) == examples.bits(state)
+    assert [leaf.sharding for leaf in jax.tree.leaves(restored)] == [leaf.sharding for leaf in jax.tree.leaves(target)]
+    assert int(jax.random.bits(restored.key)) == int(jax.random.bits(state.key))
+
+
+@pytest.mark.parametrize("impl", ["threefry2x32", "rbg"])
+def test_restore_keeps_keys_of_each_kind(root: Path, impl: str) -> None:
+    where = examples.shardings(jax.random.key(0), examples.mesh(1))
+    state = {"one": jax.device_put(jax.random.key(3, impl=impl), where)}
+    state["many"] = jax.device_put(jax.random.split(state["one"], (2, 3)), where)
+    with store.Checkpointer(root, 1, lambda *_: None) as checkpointer:
+        checkpointer.save(1, state, {}, {})
+    found = store.find_newest(root)
+    assert found
+    restored = store.restore(found, examples.target(state, examples.mesh(1)))
+    assert examples.bits(restored) == examples.bits(state)
+
+
+def test_found_carries_what_the_trainer_gave(root: Path, save: Callable[..., list[int]]) -> None:
+    assert save(3) == [3]
+    found = store.find_newest(root)
+    assert found
+    assert (found.step, found.data_state, found.meta) == (3, {"next": 3}, {"run_id": "r", "step": 3})
+    assert found.versions["jax"] == jax.__version__
+    assert str(found.leaves["params/blocks/kernel"]) == "bfloat16[2, 64, 16]"
+    assert found.leaves["key"].dtype == "key<fry>"
+    assert found.skipped == []
+    assert sorted(path.name for path in found.path.iterdir()) == ["data", "manifest.json", "meta.json", "state"]
+    listed = {str(path.relative_to(found.path)) for path in found.path.rglob("*") if path.is_file()}
+    assert listed == {entry.path for entry in found.manifest.files} | {"manifest.json"}
+
+
+def test_copy_of_a_root_is_as_good_as_the_root(root: Path, save: Callable[..., list[int]], tmp_path: Path) -> None:
+    save(1, 2)
+    shutil.copytree(root, tmp_path / "elsewhere")
+    shutil.rmtree(root)
+    found = store.find_newest(tmp_path / "elsewhere")
+    assert found and found.step == 2
+    state = examples.make(2, examples.mesh(1))
+    assert examples.bits(store.restore(found, examples.target(state, examples.mesh(1)))) == examples.bits(state)
+
+
+@pytest.mark.parametrize("devices", [1, 8])
+def test_save_may_be_followed_by_donation_at_once(root: Path, devices: int) -> None:
+    on = examples.mesh(devices)
+    state = examples.make(0, on, width=8192)
+    spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
+    expected = examples.bits(state)
+    with store.Checkpointer(root, 3, lambda *_: None) as checkpointer:
+        checkpointer.save(0, state, {}, {})
+        params = spoil(state.params | {"mask": state.step})
+        for _ in range(20):
+            params = spoil(params)
+        jax.block_until_ready(params)
+    found = store.find_newest(root)
+    assert found
+    assert examples.bits(store.restore(found, examples.target(examples.make(0, on, width=8192), on))) == expected
+
+
+def test_arguments_may_change_after_save(root: Path) -> None:
+    data_state, meta = {"next": [1]}, {"note": {"a": 1}}
+    with store.Checkpointer(root, 1, lambda *_: None) as checkpointer:
+        checkpointer.save(1, examples.make(1, examples.mesh(1)), data_state, meta)
+        data_state["next"].append(2)
+        meta["note"]["a"] = 2
+    found = store.find_newest(root)
+    assert found and (found.data_state, found.meta) == ({"next": [1]}, {"note": {"a": 1}})
+
+
+def test_restore_lists_every_leaf_that_differs(root: Path, save: Callable[..., list[int]]) -> None:
+    save(1)
+    found = store.find_newest(root)
+    assert found
+    target = examples.target(examples.make(1, examples.mesh(1)), examples.mesh(1))
+    blocks = target.params["blocks"]
+    target.params["blocks"] = {
+        "kernel": jax.ShapeDtypeStruct((2, 64, 17), blocks["kernel"].dtype, sharding=blocks["kernel"].sharding),
+        "bias": jax.ShapeDtypeStruct((16,), "int32", sharding=blocks["bias"].sharding),
+        "scale": blocks["bias"],
+    }
+    del target.params["mask"]
+    with pytest.raises(AssetError) as caught:
+        store.restore(found, target)
+    for line in (
+        "4 leaves differ",
+        "params/blocks/kernel: bfloat16[2, 64, 16] in the checkpoint, expected bfloat16[2, 64, 17]",
+        "params/blocks/bias: float32[16] in the checkpoint, expected int32[16]",
+        "params/blocks/scale: missing in the checkpoint, expected float32[16]",
+        "params/mask: bool[2] in the checkpoint, not expected",
+    ):
+        assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [{"a": float("nan")}, {1: 2}, {"a": (1, 2)}, {"a": {1, 2}}])
+def test_save_refuses_what_json_would_change(root: Path, value: dict[object, object]) -> None:
+    with store.Checkpointer(root, 1, lambda *_: None) as checkpointer:
+        with pytest.raises(ValueError):
+            checkpointer.save(1, examples.make(1, examples.mesh(1)), value, {})  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="weights"):
+            checkpointer.save(1, {"weights": 1.5}, {}, {})
+    assert store.find_newest(root) is None
+
+
+def test_log_filter_is_gone_after_close(root: Path, save: Callable[..., list[int]]) -> None:
+    before = list(logging.getLogger("absl").filters)
+    save(1)
+    assert logging.getLogger("absl").filters == before

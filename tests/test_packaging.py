@@ -1,0 +1,83 @@
+"""What is installed: one version everywhere, a whole wheel, and commands that start before jax does."""
+
+import importlib.metadata
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import codex_jax
+
+
+pytestmark = pytest.mark.infra
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGE = ROOT / "codex_jax"
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout, built without network by the locked hatchling."""
+    out = tmp_path_factory.mktemp("wheel")
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--no-build-isolation", "--no-index"]
+    done = subprocess.run([*build, "--wheel-dir", out, ROOT], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return next(out.glob("*.whl"))
+
+
+def test_version_is_the_same_in_package_and_changelog() -> None:
+    heading = re.search(r"^## \[?(\d[^\]\s]*)", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert heading is not None
+    assert heading[1] == codex_jax.__version__
+
+
+def test_version_is_the_one_installed() -> None:
+    assert importlib.metadata.version("codex-jax") == codex_jax.__version__
+
+
+def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
+    ours = {
+        path.relative_to(ROOT).as_posix()
+        for path in PACKAGE.rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+    with zipfile.ZipFile(wheel) as archive:
+        packed = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert packed == ours
+    assert "codex_jax/py.typed" in packed
+
+
+def test_wheel_names_version_license_and_python(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        info = f"codex_jax-{codex_jax.__version__}.dist-info"
+        metadata = archive.read(f"{info}/METADATA").decode()
+        assert "Apache License" in archive.read(f"{info}/licenses/LICENSE").decode()
+    assert "\nLicense-Expression: Apache-2.0\n" in metadata
+    assert "\nRequires-Python: <3.14,>=3.11\n" in metadata
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import codex_jax",
+        "import codex_jax.config, codex_jax.errors",
+        "import codex_jax.main; codex_jax.main.main(['--list-keys'])",
+        "import contextlib, codex_jax.main\nwith contextlib.suppress(SystemExit): codex_jax.main.main(['--help'])",
+    ],
+)
+def test_start_does_not_import_jax(code: str, main_env: dict[str, str]) -> None:
+    heavy = ("jax", "jaxlib", "flax", "grain", "orbax", "mlflow", "wandb", "transformers", "numpy")
+    ask = f"{code}\nimport sys\nprint('LOADED', [name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", ask], env=main_env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "LOADED []"
+
+
+def test_help_exits_with_0_and_names_the_config_flag(run_main) -> None:
+    done = run_main(["--help"])
+    assert done.returncode == 0
+    assert "--config" in done.stdout
+    assert done.stderr == ""
