@@ -59,6 +59,11 @@ def begin(workdir: Path, settings: config.Config, origin: Mapping[str, str], res
     return run_id
 
 
+def meta(run_id: str, settings: config.Config) -> dict[str, Any]:
+    """Return what a checkpoint must carry for `begin` to know the run again."""
+    return {"run_id": run_id, "settings": config.to_dict(settings)}
+
+
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
     """Raise ConfigError naming every setting that decides numbers and is not as the checkpoint has it."""
     old, new = dict(schema.flatten(before)), dict(schema.flatten(now))

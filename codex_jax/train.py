@@ -5,7 +5,9 @@ batch is number n; every row of the ledger up to n is on disk before that checkp
 """
 
 import contextlib
+import dataclasses
 import functools
+import time
 from pathlib import Path
 
 import jax
@@ -15,8 +17,9 @@ from codex_jax import cache, config, evaluate, generate, rundir, sharding
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
+from codex_jax.journal import dossier
+from codex_jax.journal.recorder import Recorder, Totals
 from codex_jax.models import build
-from codex_jax.recorder import Recorder
 from codex_jax.signals import StopRequest
 from codex_jax.tracking.writer import open_writer
 from codex_jax.training import optimizer
@@ -57,8 +60,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         if found:
             state = store.restore(found, target)
             stream.restore(found.data_state)
+            totals = Totals(**found.meta["totals"])
         else:
             state = jax.jit(make_state, out_shardings=places)()
+            totals = Totals()
 
         train_step = jax.jit(
             steps.make(settings, definition, tx),
@@ -77,12 +82,18 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 settings=config.to_dict(settings),
             )
         )
-        recorder = Recorder(writer, settings, definition, start, found.meta["tokens_seen"] if found else 0)
-        recorder.begin(workdir, corpus, tokenizer, stream.fingerprint, found.skipped if found else [])
-        if not found:
-            recorder.baseline(evaluate.unigram_entropy(validation), held_out)
+        dossier.open_run(workdir, settings, definition, tokenizer, corpus, stream.fingerprint)
+        if found:
+            dossier.resume_run(writer, start, num_steps, found.skipped)
+        else:
+            dossier.begin_run(writer, settings, definition, evaluate.unigram_entropy(validation), held_out)
+        recorder = Recorder(writer, settings, definition, start, totals)
         saver = stack.enter_context(
-            store.Checkpointer(workdir / "checkpoints", settings.checkpoint.keep_last, recorder.saved)
+            store.Checkpointer(
+                workdir / "checkpoints",
+                settings.checkpoint.keep_last,
+                lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
+            )
         )
 
         for index in range(start, num_steps):
@@ -93,16 +104,20 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
-                recorder.evaluated(done, evaluate_on(state.parameters, validation))
-                recorder.sampled(done, sample(state.parameters, jax.random.fold_in(state.key, done)))
+                paused = time.perf_counter()
+                text = sample(state.parameters, jax.random.fold_in(state.key, done))
+                recorder.evaluated(done, evaluate_on(state.parameters, validation), text)
+                recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or stop.signal:
                 recorder.drain()
-                saver.save(done, state, stream.state(), rundir.meta(run_id, settings) | {"tokens_seen": recorder.tokens})
+                writer.sync()
+                meta = rundir.meta(run_id, settings) | {"totals": dataclasses.asdict(recorder.totals)}
+                saver.save(done, state, stream.state(), meta)
             if stop.signal:
-                saver.wait()
+                saver.close()
                 stop.raise_if_asked(f"after step {done}, which is saved")
-        saver.wait()
-        recorder.finish(workdir)
+        saver.close()
+        dossier.close_run(writer, workdir, num_steps)
     return state
 
 

@@ -21,7 +21,7 @@ BANNED_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils
 PRINTERS = (
     "codex_jax/main.py",
     "codex_jax/train.py",
-    "codex_jax/recorder.py",
+    "codex_jax/journal/",
     "codex_jax/cli/",
     "codex_jax/tracking/progress.py",
 )

@@ -2,6 +2,7 @@
 
 import ast
 import graphlib
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
@@ -16,8 +17,8 @@ PACKAGE = "codex_jax"
 # A module imports only from floors below its own and from its own room. The modules of the ground are one room.
 FLOORS: Mapping[int, tuple[str, ...]] = {
     6: ("main",),
-    5: ("train", "recorder", "cli"),
-    4: ("checkpoint", "evaluate"),
+    5: ("train", "cli"),
+    4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),
     2: ("data", "tracking", "generate"),
     1: ("tokenizers", "safety", "models", "metrics", "sharding"),
@@ -37,8 +38,6 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}
 GROUND = "ground"
-# `recorder` is the part of the recipe that writes down what a step reports.
-ROOM_OF = {**dict.fromkeys(FLOORS[0], GROUND), "recorder": "train"}
 
 # Data workers are processes, and the commands that look at data or runs start at once: no jax while these load.
 LIGHT_ROOMS = ("data", "tokenizers", "safety", "tracking", GROUND)
@@ -79,7 +78,7 @@ def imports(source: str, modules: frozenset[str]) -> Iterator[tuple[str, bool]]:
 def room(module: str) -> str:
     """Return the room of a module of the package."""
     name = module.split(".")[1]
-    return ROOM_OF.get(name, name)
+    return GROUND if FLOOR_OF[name] == 0 else name
 
 
 def floor(module: str) -> int:
@@ -168,6 +167,14 @@ def test_configs_import_only_the_schema_and_the_errors() -> None:
     for path in files:
         ours = {name for name, _ in imports(path.read_text(), modules) if name.split(".")[0] == PACKAGE}
         assert ours <= set(CONFIGS_MAY_IMPORT), path.name
+
+
+def test_architecture_page_shows_every_room_and_no_other() -> None:
+    page = (ROOT / "docs/architecture.md").read_text()
+    picture = page.split("```")[1]
+    there = {module.split(".")[1] for module in read_package() if module != PACKAGE}
+    shown = {room for room in FLOOR_OF if re.search(rf"\b{room}\b", picture)}
+    assert shown == there
 
 
 @pytest.mark.parametrize(

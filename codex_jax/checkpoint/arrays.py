@@ -4,10 +4,7 @@ Orbax gets a flat dict of plain arrays: names are those of `trees.name`, typed P
 arrays without elements, which it cannot hold, are left out and made anew. What is on disk depends on no class of ours.
 """
 
-import contextlib
 import functools
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +13,7 @@ import jax.numpy as jnp
 import orbax.checkpoint as ocp
 
 from codex_jax import trees
-from codex_jax.checkpoint import leaves
+from codex_jax.checkpoint import leaves, noise
 
 
 # Of one save, its directory and all waiting included. Orbax gives up after 20 minutes, which a slow disk may need.
@@ -27,8 +24,7 @@ class Writer:
     """Saves one tree at a time in the background; close it."""
 
     def __init__(self) -> None:
-        self._silence = contextlib.ExitStack()
-        self._silence.enter_context(_orbax_silenced())
+        noise.suppress()
         self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECS))
 
     def start(self, directory: Path, tree: trees.PyTree) -> None:
@@ -46,8 +42,7 @@ class Writer:
 
     def close(self) -> None:
         """Free the threads; a save in flight is waited for."""
-        with self._silence:
-            self._orbax.close()
+        self._orbax.close()
 
 
 def restore(directory: Path, target: trees.PyTree) -> trees.PyTree:
@@ -61,7 +56,8 @@ def restore(directory: Path, target: trees.PyTree) -> trees.PyTree:
         name: ocp.ArrayRestoreArgs(sharding=leaf.sharding, global_shape=leaf.shape, dtype=leaf.dtype)
         for name, leaf in plain.items()
     }
-    with _orbax_silenced(), ocp.Checkpointer(_handler()) as orbax:
+    noise.suppress()
+    with ocp.Checkpointer(_handler()) as orbax:
         read = orbax.restore(directory.absolute(), args=ocp.args.PyTreeRestore(item=plain, restore_args=arguments))
     filled = [_like(leaf, read.get(name)) for name, leaf in named]
     return jax.tree.unflatten(jax.tree.structure(target), filled)
@@ -109,18 +105,3 @@ def _key_impl(target: jax.ShapeDtypeStruct) -> Any:
 
 def _size(leaf: jax.ShapeDtypeStruct) -> bool:
     return 0 not in leaf.shape
-
-
-@contextlib.contextmanager
-def _orbax_silenced() -> Iterator[None]:
-    """Keep Orbax out of the log: it prints each failure as several tracebacks before it raises it, as we report it."""
-
-    def is_foreign(record: logging.LogRecord) -> bool:
-        return "/orbax/" not in record.pathname
-
-    logger = logging.getLogger("absl")
-    logger.addFilter(is_foreign)
-    try:
-        yield
-    finally:
-        logger.removeFilter(is_foreign)

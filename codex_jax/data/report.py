@@ -7,8 +7,10 @@ from typing import NamedTuple
 from codex_jax.errors import TrainingStopped
 
 
-# A share of fewer documents says nothing, unless they are all there are.
-_ENOUGH_TO_JUDGE = 100
+# A share of fewer documents says little, unless they are all there are: bad rows come in bunches.
+_ENOUGH_TO_JUDGE = 1000
+# How many bad rows the message quotes.
+_SHOWN = 5
 
 
 class Redaction(NamedTuple):
@@ -75,20 +77,22 @@ class Quarantine:
         self._limit = limit
         self.read = 0
         self.quarantined = 0
+        self._examples: list[Quarantined] = []
 
     def check(self, report: Report, *, complete: bool) -> None:
         """Count a report; TrainingStopped when too many documents could not be read.
 
-        It judges from 100 documents on, or when `complete` says that there are no more.
+        It judges from 1,000 documents on, or when `complete` says that there are no more.
         """
         self.read += report.read
         self.quarantined += report.quarantined
+        self._examples += report.rows[: _SHOWN - len(self._examples)]
         if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
             return
         share = self.quarantined / self.read
         if share > self._limit:
-            first = "".join(f"\n  {row}" for row in report.rows[:5])
+            first = "".join(f"\n  {row}" for row in self._examples)
             raise TrainingStopped(
                 f"{self.quarantined} of {self.read} documents ({share:.1%}) could not be read, more than "
-                f"data.max_quarantined={self._limit}; repair them or raise it. The latest:{first}"
+                f"data.max_quarantined={self._limit}; repair them or raise it. The first:{first}"
             )

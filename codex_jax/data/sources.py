@@ -60,8 +60,10 @@ def find(source: str, paths: Sequence[str]) -> tuple[str, list[File]]:
             named = " and ".join(f"{path} ({kind})" for kind, path in sorted(kinds.items()))
             raise ConfigError(f"data.paths mixes kinds of files: {named}; name one in data.source")
         source = next(iter(kinds))
-    once = {os.path.realpath(file.path): file for file in reversed(files)}
-    return source, list(reversed(once.values()))
+    once: dict[str, File] = {}
+    for file in files:
+        once.setdefault(os.path.realpath(file.path), file)
+    return source, list(once.values())
 
 
 def _expand(path: str, suffixes: tuple[str, ...]) -> list[File]:

@@ -1,5 +1,6 @@
 """From the model section of the config to a graph definition and the shapes of its parameters."""
 
+import dataclasses
 import functools
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,6 +43,12 @@ def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
     """Return freshly initialised parameters as a nested dict; meant to be called under jit."""
     make = FAMILIES.get(model.name)
     return nnx.to_pure_dict(nnx.state(make(model, compute_dtype(model.compute_dtype), nnx.Rngs(params=key))))
+
+
+def with_compute_dtype(settings: config.Config) -> config.Config:
+    """Return the settings with model.compute_dtype decided, so that what is recorded is what was computed."""
+    decided = compute_dtype(settings.model.compute_dtype).name
+    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, compute_dtype=decided))
 
 
 def compute_dtype(name: str) -> jnp.dtype:

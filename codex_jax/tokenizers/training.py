@@ -46,7 +46,7 @@ def cached(make_texts: Callable[[], Iterable[str]], vocab_size: int, content: di
     """
     content = {**content, "vocab_size": vocab_size, "tokenizers": tokenizers.__version__}
     entry = cache.directory("tokenizers") / digest.of_json(content)
-    if (found := _read(entry)) is not None:
+    if (found := _read(entry, content)) is not None:
         return found
     made = train(make_texts(), vocab_size)
     made.save(entry)
@@ -59,7 +59,7 @@ def cached(make_texts: Callable[[], Iterable[str]], vocab_size: int, content: di
     return made
 
 
-def _read(entry: Path) -> JsonTokenizer | None:
+def _read(entry: Path, content: dict[str, Any]) -> JsonTokenizer | None:
     """Return the entry, or None when it is not there (yet); the manifest is written last, so it decides."""
     manifest = entry / "manifest.json"
     if not manifest.is_file():
@@ -69,7 +69,7 @@ def _read(entry: Path) -> JsonTokenizer | None:
         changed = [name for name, expected in listed["files"].items() if digest.of_file(entry / name) != expected]
         problem = f"{', '.join(changed)} differs from the manifest" if changed else ""
         found = loading.load(entry)
-        if not problem and found.digest == listed["tokenizer"]:
+        if not problem and found.digest == listed["tokenizer"] and listed["content"] == content:
             return found
         problem = problem or "manifest.json names another tokenizer"
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssetError) as error:

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax.errors import AssetError
-from codex_jax.tracking import atomic
+from codex_jax import atomic
 
 
 METRICS = "metrics.ndjson"

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax.errors import AssetError
-from codex_jax.tracking import atomic, report_facts, report_sections
+from codex_jax import atomic
+from codex_jax.tracking import report_facts, report_sections
 
 
 # The page runs no script and loads nothing; the policy holds even if a text in it were to slip through as markup.

@@ -43,7 +43,7 @@ def check_restores(root: Path, step: int) -> None:
 
 
 def killed_at(root: Path, first: int, delay: float, output: Path) -> tuple[list[str], int]:
-    """Save from step `first` on, kill -9 `delay` seconds after an acknowledgement; return (removed, last acknowledged)."""
+    """Save from step `first` on, kill -9 `delay` s after an acknowledgement; return (removed, last acknowledged)."""
     with open(output, "w") as file:
         process = subprocess.Popen([sys.executable, SAVER, root, str(first), "1000000"], stdout=file)
         while f"saved {first + 1}\n" not in output.read_text():

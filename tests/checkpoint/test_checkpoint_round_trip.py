@@ -1,7 +1,11 @@
 """What is restored is what was saved, bit for bit, wherever it is put."""
 
+import gc
 import logging
 import shutil
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -130,7 +134,37 @@ def test_save_refuses_what_json_would_change(root: Path, value: dict[object, obj
     assert store.find_newest(root) is None
 
 
-def test_log_filter_is_gone_after_close(root: Path, save: Callable[..., list[int]]) -> None:
-    before = list(logging.getLogger("absl").filters)
+@pytest.mark.slow
+def test_two_processes_save_one_checkpoint_and_restore_it(root: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = str(free.getsockname()[1])
+    program = Path(__file__).with_name("two_processes.py")
+    started = [
+        subprocess.Popen([sys.executable, program, root, str(process), port], stdout=subprocess.PIPE, text=True)
+        for process in range(2)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in started]
+    assert [process.returncode for process in started] == [0, 0]
+    assert all("restored 2" in output for output in outputs)
+    assert [output.count("saved") for output in outputs] == [2, 0]  # process 0 acknowledges
+
+
+def test_only_orbax_is_silenced(root: Path, save: Callable[..., list[int]], caplog: pytest.LogCaptureFixture) -> None:
     save(1)
-    assert logging.getLogger("absl").filters == before
+    absl = logging.getLogger("absl")
+    for place in ("/site-packages/orbax/checkpoint/future.py", "/site-packages/grain/source.py"):
+        absl.handle(absl.makeRecord("absl", logging.ERROR, place, 1, place, (), None))
+    assert [record.getMessage() for record in caplog.records] == ["/site-packages/grain/source.py"]
+
+
+def test_unraisable_errors_of_others_are_still_reported(root: Path, save: Callable[..., list[int]]) -> None:
+    save(1)
+
+    class Careless:
+        def __del__(self) -> None:
+            raise RuntimeError("Event loop is closed")
+
+    with pytest.warns(pytest.PytestUnraisableExceptionWarning, match="Careless"):
+        Careless()
+        gc.collect()

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from codex_jax.safety import engine
 from codex_jax.safety.rules import RULES, Rule
 
+
 pytestmark = pytest.mark.security
 
 FINDS = [(rule, text) for rule in RULES for text in rule.finds]

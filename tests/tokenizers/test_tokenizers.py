@@ -17,6 +17,7 @@ from codex_jax.errors import AssetError
 from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
 
+
 pytestmark = pytest.mark.data
 
 TEXTS = ["def add(a, b):\n    return a + b\n" * 20, "naïve café 🙂 <|endoftext|> x\r\n" * 10]
@@ -39,7 +40,8 @@ def test_training_gives_one_digest_in_every_process() -> None:
     program = f"from codex_jax.tokenizers import training; print(training.train({TEXTS!r}, 400).digest)"
     for seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": seed, "PYTHONPATH": str(Path(__file__).parents[2])}
-        made = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+        command = [sys.executable, "-c", program]
+        made = subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
         assert made.stdout.strip() == TRAINED.digest
 
 

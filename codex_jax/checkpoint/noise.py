@@ -1,0 +1,39 @@
+"""Keeps what Orbax and TensorStore print about a failed save off the terminal; it reaches us as an exception anyway."""
+
+import functools
+import logging
+import sys
+
+
+@functools.cache
+def suppress() -> None:
+    """Silence Orbax, and nothing else, for the rest of this process; calling it again changes nothing.
+
+    Orbax logs each failure as several tracebacks before it raises it. It also closes its event loop at the first failed
+    write, and for every other write that ends later TensorStore hands "Event loop is closed" to sys.unraisablehook,
+    possibly long after the save, which is why nothing here is undone.
+    """
+    logging.getLogger("absl").addFilter(_is_foreign)
+    before = sys.unraisablehook
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        if not _is_late_write(unraisable):
+            before(unraisable)
+
+    sys.unraisablehook = hook
+
+
+def _is_foreign(record: logging.LogRecord) -> bool:
+    return "/orbax/" not in record.pathname
+
+
+def _is_late_write(unraisable: "sys.UnraisableHookArgs") -> bool:
+    error, trace = unraisable.exc_value, unraisable.exc_traceback
+    # Called from C++, so that the traceback begins in asyncio itself: anybody else's would begin in their own file.
+    return (
+        isinstance(error, RuntimeError)
+        and str(error) == "Event loop is closed"
+        and unraisable.object is None
+        and trace is not None
+        and trace.tb_frame.f_code.co_name == "call_soon_threadsafe"
+    )

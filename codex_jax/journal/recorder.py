@@ -1,0 +1,152 @@
+"""Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, what the user sees."""
+
+import dataclasses
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import jax
+
+from codex_jax import config, trees
+from codex_jax.data.batch import Batch
+from codex_jax.data.report import Report
+from codex_jax.data.stream import TrainStream
+from codex_jax.errors import TrainingStopped
+from codex_jax.models import build
+from codex_jax.safety import engine
+from codex_jax.tracking import progress
+from codex_jax.tracking.writer import Writer
+from codex_jax.training import flops
+from codex_jax.training.step import Output
+
+
+class _Pending(NamedTuple):
+    """A dispatched step whose results have not been read."""
+
+    step: int
+    output: Output
+    reports: Sequence[Report]
+
+
+@dataclasses.dataclass(kw_only=True)
+class Totals:
+    """What has been counted since the run began, over all its processes; a checkpoint carries it."""
+
+    tokens: int = 0
+    """weighted tokens that were learnt from"""
+    documents: dict[str, int] = dataclasses.field(
+        default_factory=lambda: dict.fromkeys(("read", "trained", "held_out", "filtered", "quarantined"), 0)
+    )
+    redactions: dict[str, int] = dataclasses.field(default_factory=dict)
+    """findings by rule"""
+
+
+class Recorder:
+    """Keeps one step in flight; `drain` reads it before anything that must find the ledger complete."""
+
+    def __init__(
+        self, writer: Writer, settings: config.Config, definition: build.Definition, start: int, totals: Totals
+    ) -> None:
+        self.totals = totals
+        self._writer = writer
+        self._settings = settings
+        self._start = self._since_step = start
+        self._pending: _Pending | None = None
+        num_parameters = trees.num_parameters(definition.abstract)
+        self._flops = flops.per_token(settings.model, num_parameters, settings.data.sequence_length)
+        self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
+        self._began = self._since = time.perf_counter()
+        self._waited = 0.0
+
+    def wait_for(self, stream: TrainStream) -> Batch:
+        """Return the next batch, and remember how long it took to come."""
+        start = time.perf_counter()
+        batch = next(stream)
+        self._waited += time.perf_counter() - start
+        return batch
+
+    def note(self, step: int, output: Output, reports: Sequence[Report]) -> None:
+        """Take over the step that was just dispatched and write down the one before it."""
+        self.drain()
+        self._pending = _Pending(step, output, reports)
+
+    def drain(self) -> None:
+        """Write down the step in flight, if any; TrainingStopped when its loss or gradient was not finite."""
+        if self._pending is None:
+            return
+        step, output, reports = self._pending
+        self._pending = None
+        for report in reports:
+            self._write_report(step, report)
+        values = jax.device_get(output)
+        self.totals.tokens += int(values.weight)
+        row = {
+            "loss": float(values.loss),
+            "grad_norm": float(values.grad_norm),
+            "learning_rate": float(values.learning_rate),
+            "tokens": self.totals.tokens,
+        }
+        due = step % self._settings.train.log_every == 0 or step == self._settings.train.num_steps
+        if due or not values.finite:
+            self._writer.scalars(step, "train", row)
+        if not values.finite:
+            raise TrainingStopped(
+                f"step {step} was not applied: its loss is {row['loss']}, its gradient norm {row['grad_norm']}. The "
+                f"checkpoints are from before it; lower optimizer.learning_rate, or look at the data of this step"
+            )
+        if due:
+            self._write_speed(step, row["loss"])
+
+    def evaluated(self, step: int, metrics: Mapping[str, float], sample: str) -> None:
+        """Write down an evaluation and a sample, redacted like any text that reaches a file."""
+        shown = engine.default().redact(sample).text if self._settings.safety.enabled else sample
+        self._writer.scalars(step, "validation", metrics)
+        self._writer.text(step, "sample", shown)
+        say(
+            f"step {step:>5}  validation loss {metrics['loss']:.3f}  perplexity {metrics['perplexity']:.1f}  "
+            f"accuracy {100 * metrics['token_accuracy']:.1f}%"
+        )
+        say("\n".join("    | " + line[:74] for line in shown.splitlines()[:8]))
+
+    def saved(self, step: int, digest: str, num_bytes: int) -> None:
+        """Acknowledge a checkpoint that is on the disk as a whole."""
+        self._writer.event("checkpoint.saved", step, {"digest": digest, "bytes": num_bytes})
+
+    def resume_clock(self, seconds: float) -> None:
+        """Leave out time that was not spent on training from its speed."""
+        self._since += seconds
+        self._began += seconds
+
+    def _write_speed(self, step: int, loss: float) -> None:
+        now = time.perf_counter()
+        num_steps = step - self._since_step
+        seconds = max(now - self._since, 1e-9)
+        train, length = self._settings.train, self._settings.data.sequence_length
+        tokens_per_sec = num_steps * train.global_batch_size * length / seconds
+        mfu = tokens_per_sec * self._flops / self._peak if self._peak else None
+        speed = {
+            "tokens_per_sec": tokens_per_sec,
+            "step_secs": seconds / num_steps,
+            "input_wait_secs": self._waited / num_steps,
+        }
+        self._writer.scalars(step, "speed", speed if mfu is None else {**speed, "mfu": mfu})
+        left = (train.num_steps - step) * (now - self._began) / (step - self._start)
+        say(progress.line(step, train.num_steps, loss=loss, tokens_per_sec=tokens_per_sec, mfu=mfu, secs_left=left))
+        self._since, self._since_step, self._waited = now, step, 0.0
+
+    def _write_report(self, step: int, report: Report) -> None:
+        for name in self.totals.documents:
+            self.totals.documents[name] += getattr(report, name)
+        for rule, count in report.redactions.items():
+            self.totals.redactions[rule] = self.totals.redactions.get(rule, 0) + count
+        for row in report.rows:
+            self._writer.event("data.quarantined", step, row._asdict())
+        for finding in report.findings:
+            self._writer.event("safety.redacted", step, finding._asdict())
+        self._writer.event("data.report", step, {**self.totals.documents, "redactions": dict(self.totals.redactions)})
+
+
+def say(text: str) -> None:
+    """Print for the person who watches, at once."""
+    print(text, file=sys.stdout, flush=True)

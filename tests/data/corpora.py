@@ -1,0 +1,36 @@
+"""Small corpora and settings for the tests of the pipeline."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from codex_jax import config
+from codex_jax.tokenizers import training
+
+
+WORDS = tuple("the quick brown fox jumps over a lazy dog while seven wizards brew green tea in quiet woods".split())
+
+
+def resolve(**changes: Any) -> config.Config:
+    """Settings with `section__key=value` changed; small rows and windows."""
+    settings = config.default().to_dict()
+    settings["data"].update(sequence_length=16, window_bytes=1024, document_bytes=64, validation_fraction=0.1)
+    settings["tokenizer"].update(vocab_size=300)
+    for name, value in changes.items():
+        section, key = name.split("__")
+        settings[section][key] = value
+    return config.resolve(settings)
+
+
+def text(number: int, words: int = 12) -> str:
+    """A document that no other number has."""
+    return f"document {number}: " + " ".join(WORDS[(number * 7 + i * 3) % len(WORDS)] for i in range(words))
+
+
+def write_jsonl(path: Path, numbers: range, **fields: str) -> Path:
+    """One row for each number."""
+    path.write_text("".join(json.dumps({"text": text(number), **fields}) + "\n" for number in numbers))
+    return path
+
+
+TOKENIZER = training.train([text(number) for number in range(50)], 300)

@@ -1,0 +1,87 @@
+"""Packing: rows by hand, no token lost, and the weights that say what is learnt."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from codex_jax.data import packing
+
+
+pytestmark = pytest.mark.data
+
+EOS = 9
+
+
+def pack(documents: list[list[int]], length: int) -> packing.Rows:
+    arrays = [np.array(ids, np.int32) for ids in documents]
+    return packing.pack(arrays, [True] * len(arrays), [True] * len(arrays), length=length, eos=EOS)
+
+
+def test_two_documents_fill_rows_of_five() -> None:
+    batch = packing.to_batch(pack([[1, 2, 3], [4, 5]], 4), isolate=True)
+    # stream: 1 2 3 9 4 | 5 9 . . .
+    assert batch.tokens_BL.tolist() == [[1, 2, 3, 9], [5, 9, 0, 0]]
+    assert batch.targets_BL.tolist() == [[2, 3, 9, 4], [9, 0, 0, 0]]
+    assert batch.weights_BL.tolist() == [[1, 1, 1, 0], [1, 0, 0, 0]]
+    assert batch.segments_BL.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+    assert batch.positions_BL.tolist() == [[0, 1, 2, 3], [0, 1, 0, 1]]
+
+
+def test_documents_restart_segments_and_positions_within_a_row() -> None:
+    batch = packing.to_batch(pack([[1], [2, 3], [4]], 6), isolate=True)
+    # stream: 1 9 2 3 9 4 9
+    assert batch.segments_BL.tolist() == [[1, 1, 2, 2, 2, 3]]
+    assert batch.positions_BL.tolist() == [[0, 1, 0, 1, 2, 0]]
+    assert batch.weights_BL.tolist() == [[1, 0, 1, 1, 0, 1]]
+
+
+def test_without_isolation_a_row_reads_on() -> None:
+    batch = packing.to_batch(pack([[1], [2, 3], [4, 5]], 4), isolate=False)
+    # stream: 1 9 2 3 9 | 4 5 9 . .
+    assert batch.segments_BL.tolist() == [[1, 1, 1, 1], [1, 1, 1, 0]]
+    assert batch.positions_BL.tolist() == [[0, 1, 2, 3], [0, 1, 2, 3]]
+    assert batch.weights_BL.tolist() == [[1, 1, 1, 1], [1, 1, 0, 0]]
+
+
+def test_redacted_piece_is_never_a_target() -> None:
+    pieces = [np.array(ids, np.int32) for ids in ([1, 2], [3, 4], [5])]
+    rows = packing.pack(pieces, [True, False, True], [False, False, True], length=5, eos=EOS)
+    batch = packing.to_batch(rows, isolate=True)
+    assert batch.targets_BL.tolist() == [[2, 3, 4, 5, 9]]
+    assert batch.weights_BL.tolist() == [[1, 0, 0, 1, 1]]
+
+
+def test_padding_rows_weigh_nothing() -> None:
+    rows = packing.padded(pack([[1, 2]], 4), 3)
+    batch = packing.to_batch(rows, isolate=True)
+    assert batch.tokens_BL.shape == (3, 4)
+    assert batch.weights_BL[1:].sum() == 0 and batch.segments_BL[1:].sum() == 0
+
+
+def test_types_are_those_of_the_contract() -> None:
+    batch = packing.to_batch(pack([[1, 2, 3]], 4), isolate=True)
+    assert [array.dtype.name for array in batch] == ["int32", "int32", "float32", "int32", "int32"]
+    assert all(array.flags.c_contiguous for array in batch)
+
+
+documents = st.lists(st.lists(st.integers(1, 8), max_size=12), max_size=10)
+
+
+@given(documents, st.integers(2, 9))
+def test_every_token_is_in_exactly_one_row(texts: list[list[int]], length: int) -> None:
+    rows = pack(texts, length)
+    stream = [token for ids in texts for token in [*ids, EOS]]
+    flat = rows.tokens_BM.reshape(-1)
+    assert flat[rows.documents_BM.reshape(-1) >= 0].tolist() == stream
+    assert flat.size - len(stream) < length + 1
+
+
+@given(documents, st.integers(2, 9))
+def test_weights_count_the_targets_that_follow_in_their_document(texts: list[list[int]], length: int) -> None:
+    batch = packing.to_batch(pack(texts, length), isolate=True)
+    stream = [number for number, ids in enumerate(texts) for _ in [*ids, EOS]]
+    followed = sum(
+        stream[at] == stream[at - 1] for at in range(1, len(stream)) if at % (length + 1)
+    )  # the first token of a row is no target
+    assert batch.weights_BL.sum() == followed
