@@ -1,14 +1,12 @@
 """Every knob of the project, once: its name, default, meaning, unit and range.
 
-A file in `configs/` starts from `default()` and changes what differs. `load()` adds the overrides of the command line and
+A file in `configs/` starts from `default()` and changes what differs. `overrides.load()` adds those of the command line and
 `resolve()` turns the result into the frozen `Config` that the rest of the program reads; nothing else reads settings.
 """
 
 import dataclasses
-import importlib.util
 import json
-from collections.abc import Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 from ml_collections import ConfigDict
@@ -203,73 +201,15 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             values[name], wrong = schema.check(name, given[name], field, kind)
             problems += wrong
     if problems:
-        raise ConfigError(_listing(problems))
+        raise ConfigError(listing(problems))
     config = schema.build(Config, values)
     if problems := _cross_field(config):
-        raise ConfigError(_listing(problems))
+        raise ConfigError(listing(problems))
     return config
 
 
-def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[Config, dict[str, str]]:
-    """Read `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and where each value came from.
-
-    ARGUMENT is handed to the file's `get_config`. The file is Python and is executed. Raises ConfigError.
-    """
-    path, _, rest = spec.partition(":")
-    argument, *pairs = rest.split(",") if rest else [""]
-    if "=" in argument:
-        argument, pairs = "", [argument, *pairs]
-    settings = _read_file(Path(path), argument)
-    base = dict(schema.flatten(default().to_dict()))
-    origin = {
-        name: "default" if name in base and base[name] == value else path for name, value in schema.flatten(settings)
-    }
-    inline = [tuple(pair.partition("=")[::2]) for pair in pairs]
-    known = {name: kind for name, _, kind in schema.walk(Config)}
-    problems = []
-    for name, text in [*inline, *overrides]:
-        if name not in known:
-            problems.append(f"unknown key {name}{schema.nearest(name, list(known))}")
-            continue
-        try:
-            _assign(settings, name, schema.parse(text, known[name]))
-            origin[name] = "command line"
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        try:
-            resolve(settings)
-        except ConfigError as error:
-            problems += str(error).splitlines()[1:]
-        raise ConfigError(_listing([line.removeprefix("  ") for line in problems]))
-    return resolve(settings), origin
-
-
-def _read_file(path: Path, argument: str) -> dict[str, Any]:
-    if not path.is_file():
-        raise ConfigError(f"config file {path} does not exist")
-    spec = importlib.util.spec_from_file_location("_codex_jax_config", path)
-    if spec is None or spec.loader is None:
-        raise ConfigError(f"config file {path} is not a Python file")
-    module = importlib.util.module_from_spec(spec)
-    try:
-        spec.loader.exec_module(module)
-        made = module.get_config(argument) if argument else module.get_config()
-    except ConfigError:
-        raise
-    except Exception as error:  # the file is the user's own program: whatever it raises is a wrong config
-        raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    return made.to_dict()
-
-
-def _assign(settings: dict[str, Any], name: str, value: Any) -> None:
-    *parents, last = name.split(".")
-    for parent in parents:
-        settings = settings[parent]
-    settings[last] = value
-
-
-def _listing(problems: list[str]) -> str:
+def listing(problems: list[str]) -> str:
+    """Return the message of a ConfigError that names all problems."""
     head = (
         "the configuration has a mistake:" if len(problems) == 1 else f"the configuration has {len(problems)} mistakes:"
     )

@@ -1,12 +1,12 @@
 """How good a model is on held-out data: token-weighted loss, perplexity and accuracy of the next token."""
 
-from collections.abc import Callable, Iterable, Sequence
 import math
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
-from jax.sharding import Mesh
 import numpy as np
+from jax.sharding import Mesh
 
 from codex_jax import config, sharding
 from codex_jax.data.batch import Batch

@@ -1,12 +1,12 @@
 """The entry of training: flags to settings, then `train.train`; every failure ends in one message and its exit code."""
 
 import argparse
-from collections.abc import Sequence
-from pathlib import Path
 import re
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
-from codex_jax import config, schema
+from codex_jax import config, overrides, schema
 from codex_jax.errors import CodexError, ConfigError
 from codex_jax.signals import StopRequest
 
@@ -25,7 +25,7 @@ def main(argv: Sequence[str]) -> int:
             return 0
         if not flags.config:
             raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
-        settings, origin = config.load(flags.config, _overrides(rest))
+        settings, origin = overrides.load(flags.config, _overrides(rest))
         workdir = Path(flags.workdir or _default_workdir(flags.config))
         from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
 
@@ -46,9 +46,13 @@ def _parser() -> argparse.ArgumentParser:
         epilog="Exit codes: 0 done, 2 wrong config, 3 asset missing or damaged, 4 training stopped itself, 75 interrupted.",
         allow_abbrev=False,
     )
-    parser.add_argument("--config", metavar="FILE", help="a file of configs/, with an optional size: configs/gpt2.py:tiny")
+    parser.add_argument(
+        "--config", metavar="FILE", help="a file of configs/, with an optional size: configs/gpt2.py:tiny"
+    )
     parser.add_argument("--workdir", metavar="DIR", help="directory of the run (default: runs/ and the config's name)")
-    parser.add_argument("--list-keys", action="store_true", help="print every key with its default and meaning, and exit")
+    parser.add_argument(
+        "--list-keys", action="store_true", help="print every key with its default and meaning, and exit"
+    )
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser
 
@@ -72,7 +76,9 @@ def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 def _default_workdir(spec: str) -> str:
     path, _, argument = spec.partition(":")
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument.partition(",")[0])
-    return "runs/" + "-".join(part for part in (Path(path).stem, "" if "=" in argument.partition(",")[0] else name) if part)
+    return "runs/" + "-".join(
+        part for part in (Path(path).stem, "" if "=" in argument.partition(",")[0] else name) if part
+    )
 
 
 def _keys() -> str:

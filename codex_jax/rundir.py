@@ -37,7 +37,9 @@ def claim(workdir: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             owner = lock.read().strip() or "?"
-            raise ConfigError(f"process {owner} is training in {workdir}; wait for it or choose another --workdir") from None
+            raise ConfigError(
+                f"process {owner} is training in {workdir}; wait for it or choose another --workdir"
+            ) from None
         lock.truncate(0)
         lock.write(str(os.getpid()))
         lock.flush()
@@ -74,7 +76,8 @@ def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: P
     ]
     if changed:
         raise ConfigError(
-            f"{workdir} holds a run with other settings; choose another --workdir, or set them back:\n" + "\n".join(changed)
+            f"{workdir} holds a run with other settings; choose another --workdir, or set them back:\n"
+            + "\n".join(changed)
         )
 
 

@@ -11,6 +11,7 @@ import typing
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+
 TRUE = ("true", "on", "yes", "1")
 FALSE = ("false", "off", "no", "0")
 

@@ -4,13 +4,14 @@ Axes: `data` splits the batch; `fsdp` splits the batch and the parameters; `tens
 places the communication (Auto axes), so models hold no sharding code.
 """
 
-from collections.abc import Callable
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
 import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding
+from jax.sharding import PartitionSpec as P
 
 from codex_jax import config, trees
 from codex_jax.errors import ConfigError

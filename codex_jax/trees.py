@@ -30,7 +30,9 @@ def by_rule(tree: PyTree, rules: Sequence[tuple[str, T]], purpose: str) -> PyTre
     The table must cover every leaf: ConfigError lists the leaves that no rule matches.
     """
     uncovered = [
-        leaf_name for leaf_name, _ in named_leaves(tree) if not any(re.search(pattern, leaf_name) for pattern, _ in rules)
+        leaf_name
+        for leaf_name, _ in named_leaves(tree)
+        if not any(re.search(pattern, leaf_name) for pattern, _ in rules)
     ]
     if uncovered:
         raise ConfigError(f"{len(uncovered)} leaves match no {purpose} rule: {', '.join(uncovered)}")

@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from codex_jax import config
 from codex_jax.errors import ConfigError
 
+
 #            layers, heads, width      parameters
 SIZES = {
     "124m": (12, 12, 768),  # 124,439,808

@@ -14,7 +14,9 @@ from codex_jax.models import build
 
 pytestmark = pytest.mark.model
 
-MODEL = dataclasses.replace(config.Config().model, vocab_size=96, context_length=16, num_layers=2, num_heads=2, width=32)
+MODEL = dataclasses.replace(
+    config.Config().model, vocab_size=96, context_length=16, num_layers=2, num_heads=2, width=32
+)
 
 
 def test_every_parameter_has_a_place_and_is_split_by_it() -> None:

@@ -140,7 +140,7 @@ def _decode(text: bytes) -> Manifest:
     made = Manifest(files, _root(files))
     if content["root"] != made.root:
         raise ValueError("its root digest does not fit its list of files")
-    # One content has one spelling, so that a flip in white space or the case of a letter is found too.
+    # One content has one spelling, so that nothing hides in a key given twice, an unknown one, or white space.
     if _encode(made) != text:
         raise ValueError("it is not spelt as this program writes it")
     return made

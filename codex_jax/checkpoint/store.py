@@ -39,7 +39,7 @@ class Found:
     versions: dict[str, str]
     manifest: Manifest
     skipped: list[tuple[int, str]]
-    """(step, reason): newer ones that are damaged, and unfinished saves of any step"""
+    """(step, reason): newer ones that are damaged, and unfinished saves and deletions of any step"""
 
 
 def find_newest(root: Path) -> Found | None:
@@ -52,7 +52,10 @@ def find_newest(root: Path) -> Found | None:
         steps, leftovers = layout.steps(root), layout.leftovers(root)
     except OSError as error:
         raise AssetError(f"{root} cannot be listed ({error.strerror})") from error
-    unfinished = [(int(path.name.partition(".")[0]), f"{path}: unfinished save") for path in leftovers]
+    unfinished = [
+        (int(path.stem), f"{path}: unfinished {'save' if path.suffix == layout.SAVING else 'deletion'}")
+        for path in leftovers
+    ]
     damaged: list[tuple[int, str]] = []
     for step in steps:
         try:

@@ -35,7 +35,9 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    say(f"model      {model.name}, {trees.num_parameters(definition.abstract):,} parameters, {model.compute_dtype} products")
+    say(
+        f"model      {model.name}, {trees.num_parameters(definition.abstract):,} parameters, {model.compute_dtype} products"
+    )
     say(f"data       {corpus.source}, {len(corpus.files):,} files, {corpus.num_bytes / 1e6:.1f} MB")
     say(f"tokenizer  {tokenizer.vocab_size:,} tokens, {settings.tokenizer.path or 'trained on these data'}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
@@ -43,7 +45,9 @@ def open_run(
         print("codex_jax: safety.enabled=false: secrets and personal data are trained on as they are", file=sys.stderr)
 
 
-def begin_run(writer: Writer, settings: config.Config, definition: build.Definition, entropy: float, held_out: Report) -> None:
+def begin_run(
+    writer: Writer, settings: config.Config, definition: build.Definition, entropy: float, held_out: Report
+) -> None:
     """Write the first rows of the ledger: the start, and what a model must beat on the validation data."""
     fields = {
         "parameters": trees.num_parameters(definition.abstract),

@@ -5,9 +5,9 @@ import functools
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from codex_jax import config
 from codex_jax.models.decoder import Decoder

@@ -5,10 +5,10 @@ B batch · L length · D model · H heads · K head dim · N layers
 
 import dataclasses
 
-from flax import nnx
 import jax
-from jax.ad_checkpoint import checkpoint_name
 import jax.numpy as jnp
+from flax import nnx
+from jax.ad_checkpoint import checkpoint_name
 
 from codex_jax.models import attention
 from codex_jax.models.layers import Dense, Embedding, LayerNorm, dropout

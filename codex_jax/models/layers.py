@@ -6,9 +6,9 @@ products are cast to the compute dtype, and their sums are kept in float32.
 B batch · L query length · D model · F features of a product
 """
 
-from flax import nnx
 import jax
 import jax.numpy as jnp
+from flax import nnx
 
 from codex_jax.models import products
 

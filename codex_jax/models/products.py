@@ -3,8 +3,8 @@
 import functools
 
 import jax
-from jax.experimental.layout import Layout, with_layout_constraint
 import jax.numpy as jnp
+from jax.experimental.layout import Layout, with_layout_constraint
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

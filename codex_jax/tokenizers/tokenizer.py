@@ -5,7 +5,6 @@ spelling, so that no text can end its own document.
 """
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,8 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 import tokenizers
 
-from codex_jax import digest
-from codex_jax.errors import AssetError
+from codex_jax import atomic, digest
 
 
 class Tokenizer(Protocol):
@@ -75,27 +73,18 @@ class JsonTokenizer:
         return self._inner.decode([int(index) for index in ids], skip_special_tokens=False)
 
     def save(self, directory: Path) -> None:
-        """Write tokenizer.json and tokenizer_config.json, each by replacing it; AssetError when there is no room."""
+        """Write tokenizer.json and tokenizer_config.json; TrainingStopped when the file system refuses."""
         settings = json.dumps({"eos_token": self._eos_token, "tokenizer_class": "PreTrainedTokenizerFast"}, indent=2)
         try:
             directory.mkdir(parents=True, exist_ok=True)
-            replace(directory / "tokenizer_config.json", settings + "\n")
-            replace(directory / "tokenizer.json", self._inner.to_str(pretty=True) + "\n")
         except OSError as error:
-            raise AssetError(f"the tokenizer cannot be saved to {directory}: {error.strerror}") from error
-
-
-def replace(path: Path, text: str) -> None:
-    """Write a file so that a reader sees the old one or the new one, never half of it."""
-    draft = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with open(draft, "w", encoding="utf-8", newline="") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
+            raise atomic.refused(directory, error) from error
+        for name, text in (
+            ("tokenizer_config.json", settings),
+            ("tokenizer.json", self._inner.to_str(pretty=True)),
+        ):
+            with atomic.replacing(directory / name) as file:
+                file.write(text.encode() + b"\n")
 
 
 def _from_text(text: str, eos_token: str) -> JsonTokenizer:

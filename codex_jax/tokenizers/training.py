@@ -1,5 +1,6 @@
 """A byte-level BPE trained on text, and the cache that makes it a matter of once."""
 
+import fcntl
 import json
 import logging
 from collections.abc import Callable, Iterable
@@ -9,13 +10,15 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from codex_jax import cache, digest
+from codex_jax import atomic, cache, digest
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers import loading
-from codex_jax.tokenizers.tokenizer import JsonTokenizer, replace
+from codex_jax.tokenizers.tokenizer import JsonTokenizer
 
 
 EOS_TOKEN = "<|endoftext|>"
+# What `JsonTokenizer.save` writes.
+FILES = ("tokenizer.json", "tokenizer_config.json")
 logger = logging.getLogger(__name__)
 
 
@@ -45,17 +48,20 @@ def cached(make_texts: Callable[[], Iterable[str]], vocab_size: int, content: di
     does not match its manifest is reported, removed and trained again.
     """
     content = {**content, "vocab_size": vocab_size, "tokenizers": tokenizers.__version__}
-    entry = cache.directory("tokenizers") / digest.of_json(content)
-    if (found := _read(entry, content)) is not None:
-        return found
-    made = train(make_texts(), vocab_size)
+    root = cache.directory("tokenizers")
+    entry = root / digest.of_json(content)
+    with open(root / ".lock", "a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # a second run waits for the first one's tokenizer instead of training it too
+        found = _read(entry, content)
+        return _write(train(make_texts(), vocab_size), entry, content) if found is None else found
+
+
+def _write(made: JsonTokenizer, entry: Path, content: dict[str, Any]) -> JsonTokenizer:
     made.save(entry)
-    files = {path.name: digest.of_file(path) for path in (entry / "tokenizer.json", entry / "tokenizer_config.json")}
+    files = {name: digest.of_file(entry / name) for name in FILES}
     manifest = {"tokenizer": made.digest, "files": files, "content": content}
-    try:
-        replace(entry / "manifest.json", json.dumps(manifest, indent=2, sort_keys=True) + "\n")
-    except OSError as error:
-        raise AssetError(f"the tokenizer cache {entry} cannot be written: {error.strerror}") from error
+    with atomic.replacing(entry / "manifest.json") as file:
+        file.write(json.dumps(manifest, indent=2, sort_keys=True).encode() + b"\n")
     return made
 
 
@@ -75,6 +81,6 @@ def _read(entry: Path, content: dict[str, Any]) -> JsonTokenizer | None:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, AssetError) as error:
         problem = str(error)
     logger.warning("the cached tokenizer %s is damaged (%s): it is removed and trained again", entry, problem)
-    for name in ("manifest.json", "tokenizer.json", "tokenizer_config.json"):
+    for name in ("manifest.json", *FILES):
         (entry / name).unlink(missing_ok=True)
     return None

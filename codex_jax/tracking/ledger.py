@@ -17,8 +17,8 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax.errors import AssetError
 from codex_jax import atomic
+from codex_jax.errors import AssetError
 
 
 METRICS = "metrics.ndjson"

@@ -6,8 +6,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from codex_jax.errors import AssetError
 from codex_jax import atomic
+from codex_jax.errors import AssetError
 from codex_jax.tracking import report_facts, report_sections
 
 

@@ -113,4 +113,3 @@ def _chunk_loss(
 
 def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
     return tuple(array.reshape(-1, chunk, *array.shape[1:]) for array in arrays)
-

@@ -1,7 +1,7 @@
 """One update: a pure function of the state and a batch."""
 
-from collections.abc import Callable
 import functools
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -55,9 +55,7 @@ def make(settings: config.Config, definition: build.Definition, optimizer: optax
 
     gradient = jax.grad(loss_sums, has_aux=True)
 
-    def train_step(
-        state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array
-    ) -> tuple[TrainState, Output]:
+    def train_step(state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array) -> tuple[TrainState, Output]:
         key = jax.random.fold_in(state.key, state.step) if dropout_on else None
         if num_microbatches == 1:
             grads, sums = gradient(state.parameters, batch, key)
@@ -99,7 +97,9 @@ def _update(
     loss, grad_norm = sums.loss / weight, optax.tree.norm(grads) / weight
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
     scale = clip_factor(grad_norm, settings.optimizer.clip_norm) / weight
-    updates, moments = optimizer.update(jax.tree.map(lambda grad: grad * scale, grads), state.optimizer, state.parameters)
+    updates, moments = optimizer.update(
+        jax.tree.map(lambda grad: grad * scale, grads), state.optimizer, state.parameters
+    )
     updated = TrainState(state.step + 1, optax.apply_updates(state.parameters, updates), moments, state.key)
     # Decided on the device before anything is replaced; the host reads `finite` a step later and stops.
     accept = finite & (state.step == index)

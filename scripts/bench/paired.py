@@ -4,7 +4,6 @@ Each side is a worker process: it prepares, prints {"ready": ...}, and then answ
 of measurements. Ratios are taken pair by pair and their median is quoted.
 """
 
-from collections.abc import Callable
 import json
 import os
 import resource
@@ -12,6 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from typing import Any
 
 

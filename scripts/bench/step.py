@@ -9,9 +9,9 @@ Without --peer-python this interpreter needs the `oracle` extra. With --alone on
 import argparse
 import json
 import os
-from pathlib import Path
 import statistics
 import sys
+from pathlib import Path
 
 import paired
 

@@ -7,12 +7,13 @@ import sys
 
 import jax
 import numpy as np
+import paired
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import flops, optimizer, state as states, step as steps
-
-import paired
+from codex_jax.training import flops, optimizer
+from codex_jax.training import state as states
+from codex_jax.training import step as steps
 
 
 def main(dtype: str, rows: int, length: int) -> None:

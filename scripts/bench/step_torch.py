@@ -3,10 +3,9 @@
 import contextlib
 import sys
 
+import paired
 import torch
 import transformers
-
-import paired
 
 
 def main(dtype: str, rows: int, length: int) -> None:
@@ -17,9 +16,7 @@ def main(dtype: str, rows: int, length: int) -> None:
     model = transformers.GPT2LMHeadModel(settings).to(device).train()
     optimizer = torch.optim.AdamW(model.parameters(), lr=6e-4, betas=(0.9, 0.95), weight_decay=0.1, fused=True)
     tokens = torch.randint(0, settings.vocab_size, (rows, length + 1), device=device)
-    autocast = (
-        torch.autocast(device, dtype=torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
-    )
+    autocast = torch.autocast(device, dtype=torch.bfloat16) if dtype == "bfloat16" else contextlib.nullcontext()
 
     def work() -> None:
         optimizer.zero_grad(set_to_none=True)

@@ -8,7 +8,22 @@ from codex_jax import config
 from codex_jax.tokenizers import training
 
 
-WORDS = tuple("the quick brown fox jumps over a lazy dog while seven wizards brew green tea in quiet woods".split())
+WORDS = [
+    "the",
+    "quick",
+    "brown",
+    "fox",
+    "jumps",
+    "over",
+    "a",
+    "lazy",
+    "dog",
+    "while",
+    "wizards",
+    "brew",
+    "green",
+    "tea",
+]
 
 
 def resolve(**changes: Any) -> config.Config:

@@ -49,7 +49,9 @@ def test_correct_counts_weighted_hits() -> None:
     sums = losses.next_token(hidden_BLD, head_VD, likeliest_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32"))
     assert float(sums.correct) == float(sums.weight) == float(weights_BL.sum())
     worst_BL = jnp.argmin(hidden_BLD @ head_VD.T, axis=-1).astype(jnp.int32)
-    assert losses.next_token(hidden_BLD, head_VD, worst_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32")).correct == 0
+    assert (
+        losses.next_token(hidden_BLD, head_VD, worst_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32")).correct == 0
+    )
 
 
 def test_uniform_prediction_costs_the_log_of_the_vocabulary() -> None:
@@ -65,9 +67,7 @@ def test_tokens_of_weight_zero_give_no_gradient() -> None:
     weights_BL = jnp.zeros((3, 7)).at[0, :3].set(1.0)
 
     def loss(hidden_BLD: jax.Array) -> jax.Array:
-        return losses.next_token(
-            hidden_BLD, head_VD, targets_BL, weights_BL, chunk=4, dtype=jnp.dtype("float32")
-        ).loss
+        return losses.next_token(hidden_BLD, head_VD, targets_BL, weights_BL, chunk=4, dtype=jnp.dtype("float32")).loss
 
     slope_BLD = jax.grad(loss)(hidden_BLD)
     assert bool(jnp.all(slope_BLD[0, 3:] == 0)) and bool(jnp.all(slope_BLD[1:] == 0))

@@ -65,7 +65,9 @@ def prepare(settings: config.Config, mesh: Mesh) -> tuple[states.TrainState, Cal
     return state, step
 
 
-def run(settings: config.Config, parallel: config.Parallel, num_steps: int = 4) -> tuple[states.TrainState, list[float]]:
+def run(
+    settings: config.Config, parallel: config.Parallel, num_steps: int = 4
+) -> tuple[states.TrainState, list[float]]:
     mesh = mesh_of(parallel)
     state, step = prepare(settings, mesh)
     losses = []
@@ -135,9 +137,7 @@ def test_update_is_adamw_of_the_clipped_mean_gradient() -> None:
     loss, gradient = jax.value_and_grad(plain)(before)
     options = settings.optimizer
     decay = {"kernel": True, "embedding": True, "bias": False, "scale": False}
-    mask = jax.tree_util.tree_map_with_path(
-        lambda path, _: decay[path[-1].key] and path[0].key != "positions", before
-    )
+    mask = jax.tree_util.tree_map_with_path(lambda path, _: decay[path[-1].key] and path[0].key != "positions", before)
     reference = optax.chain(
         optax.clip_by_global_norm(options.clip_norm),
         optax.adamw(
@@ -159,7 +159,9 @@ def test_state_is_untouched_when_a_step_is_not_finite(poison: str) -> None:
         batch[2] = batch[2] * np.inf
     else:
         broken = state.parameters["norm"]["bias"].at[0].set(jnp.nan)
-        state = dataclasses.replace(state, parameters={**state.parameters, "norm": {**state.parameters["norm"], "bias": broken}})
+        state = dataclasses.replace(
+            state, parameters={**state.parameters, "norm": {**state.parameters["norm"], "bias": broken}}
+        )
     before = jax.tree.map(np.asarray, (state.step, state.parameters, state.optimizer))
     state, output = step(state, sharding.place(tuple(batch), mesh), np.int32(0))
     assert not bool(output.finite)

@@ -1,7 +1,7 @@
 """GPT-2 (Radford et al. 2019, "Language Models are Unsupervised Multitask Learners")."""
 
-from flax import nnx
 import jax.numpy as jnp
+from flax import nnx
 
 from codex_jax import config
 from codex_jax.models.decoder import Decoder, Shape

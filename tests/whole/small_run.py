@@ -1,0 +1,109 @@
+"""A run of seconds: a corpus of a few files, a model of a few thousand parameters, and ways to compare what it left."""
+
+import hashlib
+import json
+import random
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import orbax.checkpoint as ocp
+
+from codex_jax.checkpoint import manifest
+
+
+WORDS = tuple("the a model data token loss step layer train test weight batch norm head key value mask seed file".split())
+
+
+def write_corpus(directory: Path, *, num_files: int = 12, seed: int = 0) -> Path:
+    """Write text files of about 4 kB, some with an e-mail address to be redacted."""
+    draw = random.Random(seed)
+    directory.mkdir(parents=True, exist_ok=True)
+    for number in range(num_files):
+        lines = [" ".join(draw.choices(WORDS, k=9)) + f" {draw.randrange(1000)}" for _ in range(80)]
+        if number % 3 == 0:
+            lines[5] = f"write to person{number}@example.org about it"
+        (directory / f"part{number:02d}.txt").write_text("\n".join(lines) + "\n")
+    return directory
+
+
+def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[str]:
+    """Return the command line of the small run, with some keys changed."""
+    keys = {
+        "model.num_layers": 2,
+        "model.num_heads": 2,
+        "model.width": 32,
+        "model.vocab_size": 320,
+        "model.context_length": 64,
+        "model.dropout": 0.1,
+        "tokenizer.vocab_size": 320,
+        "data.paths": corpus,
+        "data.sequence_length": 32,
+        "data.document_bytes": 512,
+        "data.window_bytes": 8192,
+        "data.validation_fraction": 0.2,
+        "train.num_steps": 16,
+        "train.global_batch_size": 4,
+        "train.microbatch_size": 2,
+        "train.log_every": 1,
+        "checkpoint.every_steps": 4,
+        "eval.every_steps": 8,
+        "eval.num_batches": 2,
+        "generate.num_tokens": 8,
+        "optimizer.warmup_steps": 4,
+        "tracking.tensorboard.enabled": False,
+    }
+    root = Path(__file__).resolve().parents[2]
+    given = [f"--config.{key}={value}" for key, value in {**keys, **changes}.items()]
+    return [f"--config={root}/configs/gpt2.py:tiny", f"--workdir={workdir}", *given]
+
+
+def start(args: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Start the command; its output goes to a pipe."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "codex_jax.main", *args],
+        env={**env, "CODEX_RUN_ID": "small", "PYTHONUNBUFFERED": "1"},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:
+    """Read what the process prints up to a line that begins so (runs of spaces count as one)."""
+    assert process.stdout is not None
+    for line in process.stdout:
+        if " ".join(line.split()).startswith(beginning):
+            return
+    raise AssertionError(f"the run ended with {process.wait()} before it printed {beginning!r}")
+
+
+def metric_rows(workdir: Path) -> list[dict[str, Any]]:
+    """Return the rows of the ledger that are a function of the settings: no time, no speed."""
+    rows = [json.loads(line) for line in (workdir / "metrics.ndjson").read_text().splitlines()]
+    return [{key: row[key] for key in row if key != "time"} for row in rows if row["split"] != "speed"]
+
+
+def replayed_events(workdir: Path) -> list[dict[str, Any]]:
+    """Return the events that a resumed run repeats word for word."""
+    rows = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
+    kept = ("data.", "safety.", "sample")
+    return [{key: row[key] for key in row if key != "time"} for row in rows if row["event"].startswith(kept)]
+
+
+def state_digest(workdir: Path, step: int) -> str:
+    """Return a digest over the name and every byte of every array of a checkpoint, and of its data position."""
+    directory = workdir / "checkpoints" / str(step)
+    manifest.verify(directory)
+    digest = hashlib.sha256((directory / "data" / "iterator.json").read_bytes())
+    with ocp.PyTreeCheckpointer() as orbax:
+        named = orbax.metadata(directory / "state").item_metadata.tree
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in named}
+        arrays = orbax.restore(directory / "state", restore_args=as_numpy)
+    for name in sorted(arrays):
+        digest.update(name.encode() + np.asarray(arrays[name]).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,145 @@
+"""Stop a run anywhere: the run that goes on ends with the same bytes as the one that was never stopped."""
+
+import random
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_run
+
+
+pytestmark = pytest.mark.infra
+
+
+def finish(args: list[str], env: Mapping[str, str]) -> str:
+    """Run the command to its end and return what it printed."""
+    process = small_run.start(args, env)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture(scope="module")
+def straight(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run that was never stopped."""
+    workdir = tmp_path_factory.mktemp("straight") / "run"
+    finish(small_run.arguments(corpus, workdir, {}), main_env)
+    return workdir
+
+
+def assert_same_run(workdir: Path, straight: Path) -> None:
+    assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
+    assert small_run.replayed_events(workdir) == small_run.replayed_events(straight)
+    assert small_run.state_digest(workdir, 16) == small_run.state_digest(straight, 16)
+
+
+def kill_and_finish(args: list[str], env: Mapping[str, str], *, after: str, wait: float) -> None:
+    """Kill the run `wait` seconds after it printed a line that begins with `after`, then run it to its end."""
+    process = small_run.start(args, env)
+    small_run.wait_for(process, after)
+    time.sleep(wait)
+    process.kill()
+    process.communicate()
+    finish(args, env)
+
+
+@pytest.mark.parametrize(
+    ("after", "wait"),
+    [("model", 0.0), ("step 3/", 0.0), ("step 4/", 0.02), ("step 8 validation", 0.05), ("step 13/", 0.0)],
+    ids=["compile", "before the first save", "first save", "evaluation", "late"],
+)
+def test_run_killed_and_resumed_equals_the_straight_one(
+    corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, after: str, wait: float
+) -> None:
+    kill_and_finish(small_run.arguments(corpus, tmp_path, {}), main_env, after=after, wait=wait)
+    assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", range(20))
+def test_run_killed_at_a_random_moment_equals_the_straight_one(
+    corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, number: int
+) -> None:
+    args = small_run.arguments(corpus, tmp_path, {})
+    draw = random.Random(number)
+    for _ in range(2):
+        process = small_run.start(args, main_env)
+        time.sleep(draw.uniform(0.5, 12.0))
+        process.kill()
+        process.communicate()
+    finish(args, main_env)
+    assert_same_run(tmp_path, straight)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_signal_saves_at_the_step_and_exits_75(
+    corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, number: signal.Signals
+) -> None:
+    args = small_run.arguments(corpus, tmp_path, {})
+    process = small_run.start(args, main_env)
+    small_run.wait_for(process, "step 5/")
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=120)
+    assert process.returncode == 75, output
+    assert f"{number.name} received after step" in output and "Traceback" not in output
+    saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
+    assert 5 <= saved < 16
+    finish(args, main_env)
+    assert_same_run(tmp_path, straight)
+
+
+def test_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(
+    corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    newest = workdir / "checkpoints" / "16"
+    largest = max((path for path in newest.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    content = bytearray(largest.read_bytes())
+    content[len(content) // 2] ^= 1
+    largest.write_bytes(content)
+    output = finish(small_run.arguments(corpus, workdir, {}), main_env)
+    assert str(largest.relative_to(newest)) in output and "from step 12" in output
+    assert_same_run(workdir, straight)
+
+
+def test_finished_run_is_not_trained_again(straight: Path, corpus: Path, main_env: dict[str, str]) -> None:
+    before = small_run.metric_rows(straight)
+    output = finish(small_run.arguments(corpus, straight, {}), main_env)
+    assert "best validation loss" in output and "step     1/16" not in output
+    assert small_run.metric_rows(straight) == before
+
+
+@pytest.mark.parametrize("change", [{"optimizer.learning_rate": 0.01}, {"run.seed": 5}, {"data.sequence_length": 16}])
+def test_changed_setting_is_refused_by_name(
+    corpus: Path, straight: Path, run_main: Any, change: dict[str, Any]
+) -> None:
+    before = small_run.metric_rows(straight)
+    result = run_main(small_run.arguments(corpus, straight, change))
+    assert result.returncode == 2
+    assert next(iter(change)) in result.stderr and "--workdir" in result.stderr
+    assert small_run.metric_rows(straight) == before
+
+
+def test_second_trainer_on_a_workdir_is_refused(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path, run_main: Any
+) -> None:
+    args = small_run.arguments(corpus, tmp_path, {"train.num_steps": 100000})
+    process = small_run.start(args, main_env)
+    small_run.wait_for(process, "step 2/")
+    try:
+        second = run_main(args)
+    finally:
+        process.kill()
+        process.communicate()
+    assert second.returncode == 2
+    assert f"process {process.pid} is training in {tmp_path}" in second.stderr
