@@ -1,7 +1,7 @@
 """Every knob of the project, once: its name, default, meaning, unit and range.
 
-A file in `configs/` starts from `default()` and changes what differs. `overrides.load()` adds those of the command line and
-`resolve()` turns the result into the frozen `Config` that the rest of the program reads; nothing else reads settings.
+A file in `configs/` starts from `default()` and changes what differs. `overrides.load()` adds those of the command line
+and `resolve()` makes of it the frozen `Config` that the rest of the program reads; nothing else reads settings.
 """
 
 import dataclasses
@@ -38,7 +38,7 @@ class Model:
     )
     attention: str = knob(
         "auto",
-        "attention kernel: xla runs everywhere, cudnn is the fused one of NVIDIA GPUs; auto takes the fastest that fits",
+        "attention kernel: xla runs everywhere, cudnn is the fused one of NVIDIA GPUs; auto takes the faster that fits",
         choices=("auto", "xla", "cudnn"),
     )
     remat: bool = knob(False, "recompute a block in the backward pass instead of keeping its activations")
@@ -217,7 +217,7 @@ def listing(problems: list[str]) -> str:
 
 
 def _cross_field(config: Config) -> list[str]:
-    """Return what is wrong between values that are each right alone; what depends on the devices is checked by `sharding`."""
+    """Return what is wrong between values that are each right alone; `sharding` checks what depends on the devices."""
     model, data, train, optimizer = config.model, config.data, config.train, config.optimizer
     microbatch = train.microbatch_size or train.global_batch_size
     checks = [
@@ -239,11 +239,13 @@ def _cross_field(config: Config) -> list[str]:
         ),
         (
             optimizer.final_learning_rate <= optimizer.learning_rate,
-            f"optimizer.final_learning_rate={optimizer.final_learning_rate} is above optimizer.learning_rate={optimizer.learning_rate}",
+            f"optimizer.final_learning_rate={optimizer.final_learning_rate} is above "
+            f"optimizer.learning_rate={optimizer.learning_rate}",
         ),
         (
             config.generate.num_tokens < model.context_length,
-            f"generate.num_tokens={config.generate.num_tokens} is longer than model.context_length={model.context_length}",
+            f"generate.num_tokens={config.generate.num_tokens} leaves no room for a prompt in "
+            f"model.context_length={model.context_length}",
         ),
         (
             bool(data.validation_paths) or data.validation_fraction > 0,

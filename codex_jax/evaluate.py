@@ -30,7 +30,7 @@ def make(settings: config.Config, definition: build.Definition, mesh: Mesh) -> E
         hidden_BLD = model(tokens_BL, segments_BL, positions_BL)
         return losses.next_token(
             hidden_BLD,
-            model.head_VD(),
+            model.head(),
             targets_BL,
             weights_BL,
             chunk=settings.train.loss_chunk,
@@ -52,7 +52,7 @@ def make(settings: config.Config, definition: build.Definition, mesh: Mesh) -> E
 
 
 def unigram_entropy(batches: Sequence[Batch]) -> float:
-    """Return the entropy of the targets' own distribution, in nats a token: no model that ignores context can do better."""
+    """Return the entropy of the targets' own distribution, in nats a token: no model without context can do better."""
     kept = np.concatenate([batch.targets_BL[batch.weights_BL > 0] for batch in batches])
     share = np.unique(kept, return_counts=True)[1] / kept.size
     return float(-np.sum(share * np.log(share)))

@@ -36,7 +36,7 @@ def make(settings: config.Config, definition: build.Definition, tokenizer: Token
 
         def extend(index: jax.Array, tokens_1L: jax.Array) -> jax.Array:
             hidden_1LD = model(tokens_1L, ones_1L, positions_1L)
-            logits_V = model.head_VD() @ jax.lax.dynamic_index_in_dim(hidden_1LD[0], index - 1, keepdims=False)
+            logits_V = model.head() @ jax.lax.dynamic_index_in_dim(hidden_1LD[0], index - 1, keepdims=False)
             token = choose(logits_V, jax.random.fold_in(key, index), options, tokenizer.vocab_size)
             return tokens_1L.at[0, index].set(token)
 

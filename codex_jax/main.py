@@ -1,12 +1,13 @@
 """The entry of training: flags to settings, then `train.train`; every failure ends in one message and its exit code."""
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codex_jax import config, overrides, schema
+from codex_jax import atomic, config, overrides, schema
 from codex_jax.errors import CodexError, ConfigError
 from codex_jax.signals import StopRequest
 
@@ -33,9 +34,18 @@ def main(argv: Sequence[str]) -> int:
     except CodexError as error:
         if flags.debug:
             raise
-        print(f"codex_jax: {error}", file=sys.stderr)
-        return error.exit_code
+        return _report(error)
+    except OSError as error:
+        # The last net for a disk that is full or read-only where nobody expected it; an error about no file is a bug.
+        if flags.debug or not error.filename:
+            raise
+        return _report(atomic.refused(Path(os.fsdecode(error.filename)), error))
     return 0
+
+
+def _report(error: CodexError) -> int:
+    print(f"codex_jax: {error}", file=sys.stderr)
+    return error.exit_code
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -43,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="codex_jax",
         usage=USAGE,
         description="Train a language model. Run the same command again to resume.",
-        epilog="Exit codes: 0 done, 2 wrong config, 3 asset missing or damaged, 4 training stopped itself, 75 interrupted.",
+        epilog="Exit codes: 0 done, 2 wrong config, 3 asset missing or damaged, 4 training stopped, 75 interrupted.",
         allow_abbrev=False,
     )
     parser.add_argument(

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from ml_collections import ConfigDict
+
 from codex_jax import config, schema
 from codex_jax.errors import ConfigError
 
@@ -23,8 +25,10 @@ def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config
     origin = {
         name: "default" if name in base and base[name] == value else path for name, value in schema.flatten(settings)
     }
-    inline = [tuple(pair.partition("=")[::2]) for pair in pairs]
     known = {name: kind for name, _, kind in schema.walk(config.Config)}
+    if origin.keys() != known.keys():
+        config.resolve(settings)  # raises: the file itself has unknown or missing keys
+    inline = [tuple(pair.partition("=")[::2]) for pair in pairs]
     problems = []
     for name, text in [*inline, *overrides]:
         if name not in known:
@@ -54,11 +58,13 @@ def _read_file(path: Path, argument: str) -> dict[str, Any]:
     try:
         spec.loader.exec_module(module)
         made = module.get_config(argument) if argument else module.get_config()
+        if not isinstance(made, ConfigDict):
+            raise ConfigError(f"{path}: get_config returned a {type(made).__name__}, not the ConfigDict of default()")
+        return made.to_dict()
     except ConfigError:
         raise
     except Exception as error:  # the file is the user's own program: whatever it raises is a wrong config
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-    return made.to_dict()
 
 
 def _assign(settings: dict[str, Any], name: str, value: Any) -> None:

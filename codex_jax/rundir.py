@@ -8,6 +8,7 @@ import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from io import FileIO
 from pathlib import Path
 from typing import Any
 
@@ -25,40 +26,57 @@ MAY_CHANGE = (
 
 @contextlib.contextmanager
 def claim(workdir: Path) -> Iterator[None]:
-    """Hold a directory; ConfigError when another process has it. The kernel frees it when its owner dies, however it dies."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        lock = open(workdir / ".lock", "a+")
-    except OSError as error:
-        raise AssetError(f"{workdir} cannot be written ({error.strerror}); choose another --workdir") from error
-    with lock:
+    """Hold a directory; ConfigError when another process has it. The kernel frees it however its owner dies."""
+    with _open_lock(workdir) as lock:
         lock.seek(0)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = lock.read().strip() or "?"
+            owner = lock.read().decode(errors="replace").strip() or "?"
             raise ConfigError(
                 f"process {owner} is training in {workdir}; wait for it or choose another --workdir"
             ) from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
+        with contextlib.suppress(OSError):  # on a full disk the lock holds all the same; only the owner's name is lost
+            lock.truncate(0)
+            lock.write(f"{os.getpid()}\n".encode())
         yield
+
+
+def _open_lock(workdir: Path) -> FileIO:
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        return open(workdir / ".lock", "ab+", buffering=0)  # a buffer would be written once more when it is closed
+    except OSError as error:
+        raise AssetError(f"{workdir} cannot be written ({error.strerror}); choose another --workdir") from error
 
 
 def begin(workdir: Path, settings: config.Config, origin: Mapping[str, str], resumed: Mapping[str, Any] | None) -> str:
     """Write config.json and return the run id: the one of the run that is resumed, `CODEX_RUN_ID`, or a new one.
 
     `resumed` is the meta of the checkpoint to go on from; ConfigError lists every setting that differs from it.
+    AssetError when there is no checkpoint and config.json is damaged.
     """
+    path = workdir / "config.json"
     if resumed is not None:
         refuse_changes(resumed["settings"], config.to_dict(settings), workdir)
-    path = workdir / "config.json"
-    known = json.loads(path.read_text())["run_id"] if path.exists() else ""
-    fresh = os.environ.get("CODEX_RUN_ID") or f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-    run_id = resumed["run_id"] if resumed is not None else known or fresh
+        run_id = resumed["run_id"]
+    elif path.exists():
+        run_id = _read_run_id(path)
+    else:
+        fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+        run_id = os.environ.get("CODEX_RUN_ID") or fresh
     write_json(path, {"run_id": run_id, "settings": config.to_dict(settings), "origin": dict(origin)})
     return run_id
+
+
+def _read_run_id(path: Path) -> str:
+    try:
+        return str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AssetError(
+            f"{path} is damaged ({type(error).__name__}: {error}), and no checkpoint says which run this is; "
+            "remove it, or choose another --workdir"
+        ) from error
 
 
 def meta(run_id: str, settings: config.Config) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """What a knob is: a dataclass field with a meaning, a unit and a range; and how values are read and checked against it.
 
-The sections themselves are in `config`. Everything here collects violations in a list, so that a user sees all of them at once.
+The sections themselves are in `config`. Everything here collects violations in a list, so that a user sees them all at
+once.
 """
 
 import ast
@@ -70,9 +71,10 @@ def parse(text: str, kind: type) -> Any:
             return text.lower() in TRUE
         raise ValueError(f"{text!r} is not a bool: write true or false")
     if typing.get_origin(kind) is tuple:
-        if text[:1] in "([":
+        if text.startswith(("(", "[")):
             try:
-                return tuple(ast.literal_eval(text))
+                value = ast.literal_eval(text)
+                return (value,) if isinstance(value, str) else tuple(value)
             except (SyntaxError, ValueError, TypeError):
                 raise ValueError(f"{text!r} is not a list: write a,b or ('a','b')") from None
         return tuple(part.strip() for part in text.split(",") if part.strip())
@@ -95,7 +97,7 @@ def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> t
         return value, [f"{name}={value!r} is of type {type(value).__name__}, expected {kind.__name__}"]
     if limits["choices"] and value not in limits["choices"]:
         return value, [f"{name}={value!r} is not one of {', '.join(limits['choices'])}"]
-    if kind is float and not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         return value, [f"{name}={value} is not finite"]
     if limits["low"] is not None and value < limits["low"]:
         return value, [f"{name}={value} is too small: the least is {limits['low']}"]
@@ -110,5 +112,6 @@ def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     made = {}
     for field in dataclasses.fields(cls):
         name, kind = prefix + field.name, types[field.name]
-        made[field.name] = build(kind, values, name + ".") if dataclasses.is_dataclass(kind) else values[name]
+        nested = dataclasses.is_dataclass(kind)
+        made[field.name] = build(typing.cast(type, kind), values, name + ".") if nested else values[name]
     return cls(**made)

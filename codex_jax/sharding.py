@@ -1,7 +1,7 @@
 """Where every array lives: a mesh of devices and one table from names of leaves to axes of the mesh.
 
-Axes: `data` splits the batch; `fsdp` splits the batch and the parameters; `tensor` splits each matrix product. The compiler
-places the communication (Auto axes), so models hold no sharding code.
+Axes: `data` splits the batch; `fsdp` splits the batch and the parameters; `tensor` splits each matrix product. The
+compiler places the communication (Auto axes), so models hold no sharding code.
 """
 
 import math
@@ -54,13 +54,13 @@ def check_batch(train: config.Train, mesh: Mesh) -> None:
     if rows % ways:
         name = "train.microbatch_size" if train.microbatch_size else "train.global_batch_size"
         raise ConfigError(
-            f"{name}={rows} does not divide over the {ways} devices that share the batch; make it a multiple of {ways}, "
-            f"or give parallel.tensor more of them"
+            f"{name}={rows} does not divide over the {ways} devices that share the batch; make it a multiple of "
+            f"{ways}, or give parallel.tensor more of them"
         )
 
 
 def of_tree(tree: trees.PyTree, mesh: Mesh) -> trees.PyTree:
-    """Return the sharding of every leaf of a tree of arrays or shapes; ConfigError lists what the table cannot place."""
+    """Return the sharding of every leaf of a tree of arrays or shapes; ConfigError lists what cannot be placed."""
     specs = trees.by_rule(tree, RULES, "sharding")
     problems = [
         f"{name}: axis {axis} of {leaf.shape} does not divide by {ways} ({'x'.join(_names(part))})"
@@ -70,14 +70,14 @@ def of_tree(tree: trees.PyTree, mesh: Mesh) -> trees.PyTree:
     ]
     if problems:
         raise ConfigError(
-            "these parameters do not divide over the mesh; pad model.vocab_size (50304 for GPT-2) or change parallel.*:\n  "
-            + "\n  ".join(problems)
+            "these parameters do not divide over the mesh; pad model.vocab_size (50304 for GPT-2) or change parallel.*:"
+            + "".join(f"\n  {problem}" for problem in problems)
         )
     return jax.tree.map(lambda spec: NamedSharding(mesh, spec), specs)
 
 
 def abstract(make: Callable[[], trees.PyTree], mesh: Mesh) -> trees.PyTree:
-    """Return the shapes of what `make()` would return, each with its sharding: where to put what is made or restored."""
+    """Return the shapes of what `make()` would return, each with its sharding: where a state is made or restored."""
     shapes = jax.eval_shape(make)
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, of_tree(shapes, mesh)

@@ -1,7 +1,7 @@
 """Training as a recipe: each step of it is a call whose name says what it does.
 
-Step n is the number of updates done. The checkpoint named n holds a state with `step == n` and a data position whose next
-batch is number n; every row of the ledger up to n is on disk before that checkpoint counts.
+Step n is the number of updates done. The checkpoint named n holds a state with `step == n` and a data position whose
+next batch is number n; every row of the ledger up to n is on disk before that checkpoint counts.
 """
 
 import contextlib

@@ -46,9 +46,9 @@ def test_mesh_must_use_all_devices() -> None:
 
 def test_batch_must_divide_over_the_devices() -> None:
     mesh = sharding.make_mesh(config.Parallel())
-    with pytest.raises(ConfigError, match="train.global_batch_size=12 does not divide over the 8 devices"):
+    with pytest.raises(ConfigError, match=r"train\.global_batch_size=12 does not divide over the 8 devices"):
         sharding.check_batch(config.Train(global_batch_size=12), mesh)
-    with pytest.raises(ConfigError, match="train.microbatch_size=4"):
+    with pytest.raises(ConfigError, match=r"train\.microbatch_size=4"):
         sharding.check_batch(config.Train(global_batch_size=16, microbatch_size=4), mesh)
     sharding.check_batch(config.Train(global_batch_size=16, microbatch_size=8), mesh)
     assert jax.device_count() == 8

@@ -105,7 +105,8 @@ def _standard_library() -> list[File]:
     PEP 263 lets a file choose another encoding: a handful of the library's own tests do, some broken on purpose.
     """
     root = sysconfig.get_path("stdlib")
-    paths = _walk(root, (".py",), skip=("site-packages", "dist-packages", "__pycache__"))
+    # encodings/ is generated tables of code points: a twentieth of the text, and nothing to learn from.
+    paths = _walk(root, (".py",), skip=("site-packages", "dist-packages", "__pycache__", "encodings"))
     return [File(path, os.path.relpath(path, root)) for path in paths if _is_utf8(path)]
 
 

@@ -35,9 +35,8 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    say(
-        f"model      {model.name}, {trees.num_parameters(definition.abstract):,} parameters, {model.compute_dtype} products"
-    )
+    parameters = trees.num_parameters(definition.abstract)
+    say(f"model      {model.name}, {parameters:,} parameters, {model.compute_dtype} products")
     say(f"data       {corpus.source}, {len(corpus.files):,} files, {corpus.num_bytes / 1e6:.1f} MB")
     say(f"tokenizer  {tokenizer.vocab_size:,} tokens, {settings.tokenizer.path or 'trained on these data'}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")

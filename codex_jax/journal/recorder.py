@@ -1,4 +1,4 @@
-"""Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, what the user sees."""
+"""Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, progress lines."""
 
 import dataclasses
 import sys

@@ -6,6 +6,18 @@ B batch · L query length · M key length · H heads · K head dim
 import jax
 import jax.numpy as jnp
 
+from codex_jax.errors import ConfigError
+
+
+def check(implementation: str, dtype: jnp.dtype) -> None:
+    """Raise ConfigError when this machine, or this type of operands, cannot run the configured kernel."""
+    platform = jax.default_backend()
+    if implementation == "cudnn" and (platform != "gpu" or dtype.itemsize != 2):
+        raise ConfigError(
+            f"model.attention=cudnn needs an NVIDIA GPU and 16-bit products, but here are {platform} devices and "
+            f"{dtype.name} products; set model.attention to xla, or to auto, which chooses by itself"
+        )
+
 
 def attend(
     query_BLHK: jax.Array,
@@ -45,13 +57,13 @@ def _attend_xla(
     length, head_dim = query_BLHK.shape[1], query_BLHK.shape[3]
     scores_BHLM = jnp.einsum(
         "BLHK,BMHK->BHLM",
-        (query_BLHK * head_dim**-0.5).astype(dtype),
+        query_BLHK.astype(dtype),
         key_BMHK.astype(dtype),
         preferred_element_type=jnp.float32,
     )
     causal_LM = jnp.tril(jnp.ones((length, length), bool))
     mask_BLM = (segments_BL[:, :, None] == segments_BL[:, None, :]) & causal_LM[None]
-    scores_BHLM = jnp.where(mask_BLM[:, None], scores_BHLM, jnp.finfo(jnp.float32).min)
+    scores_BHLM = jnp.where(mask_BLM[:, None], scores_BHLM * head_dim**-0.5, jnp.finfo(jnp.float32).min)
     weights_BHLM = jax.nn.softmax(scores_BHLM, axis=-1)
     return jnp.einsum(
         "BHLM,BMHK->BLHK", weights_BHLM.astype(dtype), value_BMHK.astype(dtype), preferred_element_type=jnp.float32

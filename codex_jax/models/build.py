@@ -10,6 +10,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from codex_jax import config
+from codex_jax.models import attention
 from codex_jax.models.decoder import Decoder
 from codex_jax.models.families import gpt2
 from codex_jax.registry import Registry
@@ -32,8 +33,10 @@ class Definition(NamedTuple):
 
 
 def define(model: config.Model) -> Definition:
-    """Build the configured family without allocating anything."""
-    make = functools.partial(FAMILIES.get(model.name), model, compute_dtype(model.compute_dtype))
+    """Build the configured family without allocating anything; ConfigError when it cannot run on these devices."""
+    dtype = compute_dtype(model.compute_dtype)
+    attention.check(model.attention, dtype)
+    make = functools.partial(FAMILIES.get(model.name), model, dtype)
     module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     graphdef, state = nnx.split(module)
     return Definition(graphdef, nnx.to_pure_dict(state))

@@ -43,7 +43,7 @@ class Attention(nnx.Module):
 
     def __call__(self, hidden_BLD: jax.Array, segments_BL: jax.Array) -> jax.Array:
         batch, length, width = hidden_BLD.shape
-        qkv_BL3D = checkpoint_name(self.qkv(hidden_BLD), "product")
+        qkv_BL3D = _kept(self.qkv(hidden_BLD), self.shape.dtype)
         qkv_BL3HK = qkv_BL3D.reshape(batch, length, 3, self.shape.num_heads, -1)
         read_BLHK = attention.attend(
             qkv_BL3HK[:, :, 0],
@@ -53,7 +53,7 @@ class Attention(nnx.Module):
             dtype=self.shape.dtype,
             implementation=self.shape.attention,
         )
-        return self.out(checkpoint_name(read_BLHK.reshape(batch, length, width), "product"))
+        return self.out(_kept(read_BLHK.reshape(batch, length, width), self.shape.dtype))
 
 
 class Mlp(nnx.Module):
@@ -61,11 +61,13 @@ class Mlp(nnx.Module):
 
     def __init__(self, shape: Shape, rngs: nnx.Rngs):
         inner = 4 * shape.width
+        self.dtype = shape.dtype
         self.up = Dense(shape.width, (inner,), stddev=shape.init_stddev, dtype=shape.dtype, rngs=rngs)
         self.down = Dense(inner, (shape.width,), stddev=_residual_stddev(shape), dtype=shape.dtype, rngs=rngs)
 
     def __call__(self, hidden_BLD: jax.Array) -> jax.Array:
-        return self.down(jax.nn.gelu(checkpoint_name(self.up(hidden_BLD), "product"), approximate=True))
+        inner_BLF = _kept(self.up(hidden_BLD), self.dtype).astype(jnp.float32)
+        return self.down(jax.nn.gelu(inner_BLF, approximate=True))
 
 
 class Block(nnx.Module):
@@ -81,12 +83,12 @@ class Block(nnx.Module):
     def __call__(self, hidden_BLD: jax.Array, segments_BL: jax.Array, key: jax.Array | None) -> jax.Array:
         keys = (None, None) if key is None else jax.random.split(key)
         read_BLD = self.attention(self.attention_norm(hidden_BLD), segments_BL)
-        hidden_BLD = checkpoint_name(hidden_BLD + dropout(read_BLD, self.rate, keys[0]), "product")
+        hidden_BLD = _kept(hidden_BLD + dropout(read_BLD, self.rate, keys[0]), jnp.float32)
         return hidden_BLD + dropout(self.mlp(self.mlp_norm(hidden_BLD)), self.rate, keys[1])
 
 
 class Decoder(nnx.Module):
-    """Tokens to the hidden states that `head_VD` turns into logits.
+    """Tokens to the hidden states that `head()` turns into logits.
 
     Parameters: `tokens/embedding` (V, D), `positions/embedding` (L, D), `blocks/...` with a leading axis N, `norm/...`.
     """
@@ -116,15 +118,20 @@ class Decoder(nnx.Module):
         # What is cheap (norms, GELU, softmax) is always computed again in the backward pass: saving it costs more
         # memory traffic than it saves arithmetic. With remat the products are, too.
         policies = jax.checkpoint_policies
-        policy = policies.nothing_saveable if shape.remat else policies.save_only_these_names("product")
+        policy = policies.nothing_saveable if shape.remat else policies.save_only_these_names("kept")
         body = jax.checkpoint(block, prevent_cse=False, policy=policy)
         layer_keys = None if keys is None else keys[:-1]
         hidden_BLD, _ = jax.lax.scan(body, hidden_BLD, (stacked, layer_keys), unroll=shape.scan_unroll)
         return self.norm(hidden_BLD)
 
-    def head_VD(self) -> jax.Array:
+    def head(self) -> jax.Array:
         """Return the matrix whose rows score the tokens; GPT-2 ties it to the token embedding."""
         return self.tokens.embedding[...]
+
+
+def _kept(activation: jax.Array, dtype: jnp.dtype) -> jax.Array:
+    """Mark what the backward pass keeps instead of computing it again, in the type that products take anyway."""
+    return checkpoint_name(activation.astype(dtype), "kept")
 
 
 def _residual_stddev(shape: Shape) -> float:

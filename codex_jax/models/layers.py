@@ -1,7 +1,7 @@
 """The layers every architecture is built from: matrix product, embedding, layer norm, dropout.
 
-Types are decided here and nowhere else: parameters, activations, softmax and sums are float32; only the operands of matrix
-products are cast to the compute dtype, and their sums are kept in float32.
+Types are decided here and nowhere else: parameters, activations, softmax and sums are float32; only the operands of
+matrix products are cast to the compute dtype, and their sums are kept in float32.
 
 B batch · L query length · D model · F features of a product
 """

@@ -41,9 +41,10 @@ def multiply(left: jax.Array, right: jax.Array) -> jax.Array:
 def transposed(matrix: jax.Array) -> jax.Array:
     """Return the transpose of a matrix, on a CPU as a copy in rows.
 
-    XLA would rather turn a transpose into a layout, and the CPU's fast 16-bit product takes rows only: the copy makes it
-    twice as fast (docs/benchmarks.md).
+    XLA would rather turn a transpose into a layout, and the CPU's fast 16-bit product takes rows only: the copy makes
+    it twice as fast (docs/benchmarks.md).
     """
     if jax.default_backend() != "cpu" or matrix.dtype.itemsize != 2:
         return matrix.T
-    return with_layout_constraint(matrix.T, Layout((0, 1)))
+    # The barrier keeps what made the matrix out of the copy, which would otherwise read all of it across the grain.
+    return with_layout_constraint(jax.lax.optimization_barrier(matrix).T, Layout((0, 1)))

@@ -22,7 +22,7 @@ PEAK = {
 
 
 def per_token(model: config.Model, num_parameters: int, sequence_length: int) -> float:
-    """Return FLOPs of forward and backward for one token (PaLM, appendix B): 6 x parameters + 12 x layers x width x length.
+    """Return FLOPs of forward and backward for one token (PaLM, app. B): 6 x parameters + 12 x layers x width x length.
 
     Position embeddings are looked up, not multiplied, and do not count; the tied head does.
     """
@@ -31,7 +31,7 @@ def per_token(model: config.Model, num_parameters: int, sequence_length: int) ->
 
 
 def peak(dtype: jnp.dtype) -> float | None:
-    """Return the FLOP/s of all devices together, or None where no figure is known; on a CPU it is measured by one product."""
+    """Return the FLOP/s of all devices together, None where no figure is known; on a CPU one product measures it."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         # All virtual CPU devices share the cores, so one measurement is the whole machine.

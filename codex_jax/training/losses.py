@@ -75,7 +75,9 @@ def _forward(
         loss, correct, slope_CD, slope_VD = one(jax.tree.map(lambda array: array[0], parts))
         return (loss, correct), (slope_CD, slope_VD)
 
-    def add(sums: tuple[jax.Array, ...], part: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, ...], jax.Array]:
+    def add(
+        sums: tuple[jax.Array, jax.Array, jax.Array], part: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
         loss, correct, slope_CD, slope_VD = one(part)
         return (sums[0] + loss, sums[1] + correct, sums[2] + slope_VD), slope_CD
 
@@ -101,14 +103,14 @@ def _chunk_loss(
     hidden_CD, targets_C, weights_C = part
     logits_CV = multiply(hidden_CD.astype(dtype), transposed(head_VD))
     top_C = jnp.max(logits_CV, axis=-1)
-    exp_CV = jnp.exp(logits_CV - top_C[:, None])
-    sum_C = jnp.sum(exp_CV, axis=-1)
+    log_sum_C = top_C + jnp.log(jnp.sum(jnp.exp(logits_CV - top_C[:, None]), axis=-1))
     target_C = jnp.take_along_axis(logits_CV, targets_C[:, None], axis=-1)[:, 0]
-    loss = jnp.sum(weights_C * (jnp.log(sum_C) + top_C - target_C))
+    loss = jnp.sum(weights_C * (log_sum_C - target_C))
     # A tie counts as a hit: at equal logits no token is likelier than the target.
     correct = jnp.sum(weights_C * (target_C >= top_C))
     hit_CV = jnp.arange(head_VD.shape[0])[None] == targets_C[:, None]
-    return loss, correct, weights_C[:, None] * (exp_CV / sum_C[:, None] - hit_CV)
+    # A second exponential, so that the first is never written: it costs less than the memory it would take.
+    return loss, correct, weights_C[:, None] * (jnp.exp(logits_CV - log_sum_C[:, None]) - hit_CV)
 
 
 def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:

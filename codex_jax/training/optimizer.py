@@ -16,7 +16,7 @@ DECAY = (
 
 
 def make(optimizer: config.Optimizer, num_steps: int, parameters: trees.PyTree) -> optax.GradientTransformation:
-    """Return AdamW for these parameters (arrays or shapes); every leaf is covered by `DECAY` or ConfigError is raised."""
+    """Return AdamW for these parameters (arrays or shapes); ConfigError when `DECAY` does not cover every leaf."""
     return optax.chain(
         optax.scale_by_adam(b1=optimizer.beta1, b2=optimizer.beta2, eps=optimizer.epsilon),
         optax.add_decayed_weights(optimizer.weight_decay, trees.by_rule(parameters, DECAY, "weight decay")),

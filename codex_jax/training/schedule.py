@@ -7,7 +7,7 @@ from codex_jax import config
 
 
 def learning_rate(step: jax.Array | int, optimizer: config.Optimizer, num_steps: int) -> jax.Array:
-    """Return the rate of update number `step` (from 0): linear warm-up, then a cosine to the final rate at `num_steps`."""
+    """Return the rate of update number `step` (from 0): linear warm-up, then a cosine to the final rate at the end."""
     step = jnp.asarray(step, jnp.float32)
     warmup = optimizer.warmup_steps
     rising = (step + 1.0) / max(1, warmup)

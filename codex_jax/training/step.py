@@ -49,7 +49,7 @@ def make(settings: config.Config, definition: build.Definition, optimizer: optax
         model = definition.bind(parameters)
         hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
         sums = losses.next_token(
-            hidden_BLD, model.head_VD(), targets_BL, weights_BL, chunk=train.loss_chunk, dtype=model.shape.dtype
+            hidden_BLD, model.head(), targets_BL, weights_BL, chunk=train.loss_chunk, dtype=model.shape.dtype
         )
         return sums.loss, sums
 

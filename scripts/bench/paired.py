@@ -1,7 +1,7 @@
 """Times two programs in turn, A B A B ..., so that a drift of the machine's speed touches both alike.
 
-Each side is a worker process: it prepares, prints {"ready": ...}, and then answers every line it reads with one JSON object
-of measurements. Ratios are taken pair by pair and their median is quoted.
+Each side is a worker process: it prepares, prints {"ready": ...}, and then answers every line it reads with one JSON
+object of measurements. Ratios are taken pair by pair and their median is quoted.
 """
 
 import json

@@ -1,4 +1,4 @@
-"""Makes gpt2_torch.json: what transformers' GPT2LMHeadModel computes, in torch float32 on a CPU, for weights made by NumPy.
+"""Makes gpt2_torch.json: what transformers' GPT2LMHeadModel computes, in float32 on a CPU, for weights made by NumPy.
 
     PYTHONPATH=tests/models python tests/golden/make_gpt2_torch.py
 

@@ -20,7 +20,7 @@ SMALL = dataclasses.replace(
 
 
 def published_names(model: config.Model, seed: int) -> dict[str, np.ndarray[Any, Any]]:
-    """Return random weights under the names of transformers' state dict; kernels are (in, out) as its Conv1D has them."""
+    """Return random weights under the names of transformers' state dict; kernels are (in, out), as in its Conv1D."""
     rng = np.random.default_rng(seed)
     width = model.width
 

@@ -35,7 +35,7 @@ def logits_of(model: config.Model, parameters: Any, tokens_BL: np.ndarray[Any, A
     @jax.jit
     def run(parameters: Any) -> jax.Array:
         bound = definition.bind(parameters)
-        return bound(tokens_BL, *whole_rows(tokens_BL)) @ bound.head_VD().T
+        return bound(tokens_BL, *whole_rows(tokens_BL)) @ bound.head().T
 
     return np.asarray(run(parameters))
 
@@ -51,7 +51,7 @@ def loss_and_norm(model: config.Model, parameters: Any, tokens_BL: np.ndarray[An
             hidden_BLD = bound(inputs_BL, *whole_rows(inputs_BL))
             weights_BL = np.ones(targets_BL.shape, np.float32)
             sums = losses.next_token(
-                hidden_BLD, bound.head_VD(), targets_BL, weights_BL, chunk=33, dtype=jnp.dtype("float32")
+                hidden_BLD, bound.head(), targets_BL, weights_BL, chunk=33, dtype=jnp.dtype("float32")
             )
             return sums.loss / sums.weight
 

@@ -15,7 +15,9 @@ import orbax.checkpoint as ocp
 from codex_jax.checkpoint import manifest
 
 
-WORDS = tuple("the a model data token loss step layer train test weight batch norm head key value mask seed file".split())
+WORDS = """
+the a model data token loss step layer train test weight batch norm head key value mask seed file
+"""
 
 
 def write_corpus(directory: Path, *, num_files: int = 12, seed: int = 0) -> Path:
@@ -23,11 +25,26 @@ def write_corpus(directory: Path, *, num_files: int = 12, seed: int = 0) -> Path
     draw = random.Random(seed)
     directory.mkdir(parents=True, exist_ok=True)
     for number in range(num_files):
-        lines = [" ".join(draw.choices(WORDS, k=9)) + f" {draw.randrange(1000)}" for _ in range(80)]
+        lines = [" ".join(draw.choices(WORDS.split(), k=9)) + f" {draw.randrange(1000)}" for _ in range(80)]
         if number % 3 == 0:
             lines[5] = f"write to person{number}@example.org about it"
         (directory / f"part{number:02d}.txt").write_text("\n".join(lines) + "\n")
     return directory
+
+
+def write_rows(path: Path, *, broken: int, whole: int) -> None:
+    """Write a JSONL file; its broken rows come first and carry a word that nothing may repeat."""
+    kinds = [
+        b'{"text": "privateword"',
+        b'{"text": "privateword \xff"}',
+        b'{"other": "privateword"}',
+        b'["privateword"]',
+    ]
+    rows = [kinds[number % len(kinds)] for number in range(broken)]
+    text = " ".join(WORDS.split())
+    for number in range(whole):
+        rows.append(json.dumps({"text": f"{text} {number}", "title": f"number {number} of {whole}"}).encode())
+    path.write_bytes(b"\n".join(rows) + b"\n")
 
 
 def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[str]:

@@ -1,0 +1,148 @@
+"""From files and flags to settings: every mistake is named, and where each value came from is known."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from codex_jax import config, main, overrides, schema
+from codex_jax.errors import ConfigError
+
+
+pytestmark = pytest.mark.infra
+
+CONFIGS = Path(__file__).resolve().parents[1] / "configs"
+GPT2 = str(CONFIGS / "gpt2.py")
+
+
+def changed(**values: Any) -> dict[str, Any]:
+    """The defaults as plain nested values, with `section__key=value` changed."""
+    settings: dict[str, Any] = config.default().to_dict()
+    for name, value in values.items():
+        section, key = name.split("__")
+        settings[section][key] = value
+    return settings
+
+
+def problems_of(settings: dict[str, Any]) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.resolve(settings)
+    return [line.strip() for line in str(caught.value).splitlines()[1:]]
+
+
+def test_defaults_resolve_and_every_key_is_explained() -> None:
+    assert config.resolve(config.default().to_dict()) == config.Config()
+    for name, field, kind in schema.walk(config.Config):
+        assert field.metadata["meaning"], name
+        assert schema.check(name, field.default, field, kind) == (field.default, []), name
+
+
+def test_default_is_locked_and_typed() -> None:
+    settings = config.default()
+    with pytest.raises(AttributeError, match="learning_rat"):
+        settings.optimizer.learning_rat = 1.0
+    with pytest.raises(KeyError, match="extra"):
+        settings["extra"] = 1
+    with pytest.raises(TypeError, match="num_steps"):
+        settings.train.num_steps = "many"
+
+
+def test_unknown_and_missing_keys_are_refused() -> None:
+    settings = changed(optimizer__learning_rat=1.0)
+    del settings["model"]["width"]
+    assert problems_of(settings) == [
+        "unknown key optimizer.learning_rat (did you mean optimizer.learning_rate?)",
+        "missing key model.width",
+    ]
+
+
+def test_all_violations_are_listed_at_once() -> None:
+    settings = changed(train__num_steps=0, model__dropout=2.0, data__source=3, model__attention="fast")
+    assert problems_of(settings) == [
+        "model.dropout=2.0 is too large: the most is 0.99",
+        "model.attention='fast' is not one of auto, xla, cudnn",
+        "data.source=3 is of type int, expected str",
+        "train.num_steps=0 is too small: the least is 1",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("values", "named"),
+    [
+        ({"model__num_heads": 7}, "model.num_heads=7"),
+        ({"model__scan_unroll": 5}, "model.scan_unroll=5"),
+        ({"data__sequence_length": 2048}, "data.sequence_length=2048"),
+        ({"train__microbatch_size": 3}, "train.microbatch_size=3"),
+        ({"optimizer__final_learning_rate": 1.0}, "optimizer.final_learning_rate=1.0"),
+        ({"generate__num_tokens": 1024}, "generate.num_tokens=1024"),
+        ({"data__validation_fraction": 0.0}, "data.validation_fraction=0"),
+        ({"data__source": "jsonl"}, "data.source=jsonl"),
+        ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], named: str) -> None:
+    (problem,) = problems_of(changed(**values))
+    assert named in problem
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        config.Config().model.width = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda path: path.stem)
+def test_file_of_configs_resolves_in_every_size(path: Path, load_config: Callable[[str], ModuleType]) -> None:
+    module = load_config(path.stem)
+    sizes = ["", *(["tiny", *module.SIZES] if hasattr(module, "SIZES") else [])]
+    for size in sizes:
+        settings, _ = overrides.load(f"{path}:{size}" if size else str(path), [])
+        assert settings == config.resolve(module.get_config(*([size] if size else [])).to_dict())
+
+
+def test_origin_of_each_value_is_known() -> None:
+    settings, origin = overrides.load(f"{GPT2}:tiny,run.seed=4", [("train.num_steps", "5"), ("model.num_layers", "4")])
+    assert (settings.run.seed, settings.train.num_steps) == (4, 5)
+    assert {name: origin[name] for name in ("run.seed", "train.num_steps", "model.num_layers")} == dict.fromkeys(
+        ("run.seed", "train.num_steps", "model.num_layers"), "command line"
+    )
+    assert origin["model.width"] == GPT2 and origin["optimizer.beta1"] == "default"
+    assert origin.keys() == {name for name, _, _ in schema.walk(config.Config)}
+
+
+@pytest.mark.parametrize("spec", [f"{GPT2}:tiny,train.num_steps=5", f"{GPT2}:train.num_steps=5", GPT2])
+def test_argument_of_the_file_and_inline_keys_are_told_apart(spec: str) -> None:
+    settings, _ = overrides.load(spec, [])
+    assert settings.train.num_steps == (10_000 if spec == GPT2 else 5)
+    assert settings.model.num_layers == (4 if ":tiny" in spec else 12)
+
+
+def test_last_of_two_values_wins() -> None:
+    settings, _ = overrides.load(f"{GPT2}:tiny,run.seed=1", [("run.seed", "2"), ("run.seed", "3")])
+    assert settings.run.seed == 3
+
+
+def test_mistakes_of_text_and_of_range_are_listed_together() -> None:
+    with pytest.raises(ConfigError) as caught:
+        overrides.load(f"{GPT2}:tiny", [("train.num_steps", "many"), ("model.dropout", "2"), ("run.sed", "1")])
+    assert str(caught.value).splitlines() == [
+        "the configuration has 3 mistakes:",
+        "  train.num_steps: 'many' is not an int",
+        "  unknown key run.sed (did you mean run.seed?)",
+        "  model.dropout=2.0 is too large: the most is 0.99",
+    ]
+
+
+def test_flag_takes_its_value_behind_a_space_or_an_equals_sign() -> None:
+    pairs = main._overrides(["--config.run.seed", "4", "--config.data.paths=a=b,c", "--config.optimizer.beta1", ".5"])
+    assert pairs == [("run.seed", "4"), ("data.paths", "a=b,c"), ("optimizer.beta1", ".5")]
+
+
+def test_list_of_keys_names_each_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main.main(["--list-keys"]) == 0
+    printed = capsys.readouterr().out.splitlines()
+    for name, _, _ in schema.walk(config.Config):
+        assert any(line.startswith(f"{name}=") for line in printed), name

@@ -1,0 +1,159 @@
+"""What each part of the program makes of some settings: seen in the program itself, nothing is replaced."""
+
+import hashlib
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+import psutil
+
+from codex_jax import config, generate, sharding
+from codex_jax.data import pipeline
+from codex_jax.errors import CodexError
+from codex_jax.models import build
+from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.training import optimizer
+from codex_jax.training import state as states
+from codex_jax.training import step as steps
+
+
+SMALL: dict[str, Any] = {
+    "model.num_layers": 2,
+    "model.num_heads": 2,
+    "model.width": 16,
+    "model.vocab_size": 320,
+    "model.context_length": 32,
+    "model.compute_dtype": "float32",
+    "model.attention": "xla",
+    "tokenizer.vocab_size": 300,
+    "data.paths": ("texts",),
+    "data.sequence_length": 16,
+    "data.document_bytes": 128,
+    "data.window_bytes": 4096,
+    "data.validation_fraction": 0.2,
+    "train.num_steps": 6,
+    "train.global_batch_size": 8,
+    "eval.num_batches": 2,
+    "generate.num_tokens": 12,
+    "checkpoint.every_steps": 2,
+    "optimizer.warmup_steps": 2,
+}
+
+
+class Recorder(JsonTokenizer):
+    """A tokenizer that remembers how many texts it was given in its first call."""
+
+    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+        self.__dict__.setdefault("first", len(texts))
+        return super().encode(texts)
+
+
+def resolve(changes: Mapping[str, Any]) -> config.Config:
+    """Return SMALL with some keys changed."""
+    nested = config.default().to_dict()
+    for name, value in {**SMALL, **changes}.items():
+        *parents, last = name.split(".")
+        section = nested
+        for parent in parents:
+            section = section[parent]
+        section[last] = value
+    return config.resolve(nested)
+
+
+def program(settings: config.Config) -> str:
+    """The update as it is given to the compiler."""
+    definition = build.define(settings.model)
+    tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
+    state = jax.eval_shape(lambda: states.initial(settings, tx))
+    shape = (settings.train.global_batch_size, settings.data.sequence_length)
+    ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
+    batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
+    return jax.jit(steps.make(settings, definition, tx)).lower(state, batch, index).as_text()
+
+
+def refusal(settings: config.Config) -> str:
+    """What is said when the model or the mesh cannot be made."""
+    try:
+        build.define(settings.model)
+        return str(sharding.make_mesh(settings.parallel).shape)
+    except CodexError as error:
+        return str(error)
+
+
+def tokenizer(settings: config.Config) -> str:
+    return pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data)).digest
+
+
+def open_stream(settings: config.Config) -> pipeline.TrainStream:
+    corpus = pipeline.open_corpus(settings.data)
+    made = pipeline.make_tokenizer(settings, corpus)
+    return pipeline.train_stream(settings, corpus, made, settings.train.global_batch_size)
+
+
+def batches(settings: config.Config) -> str:
+    """A digest of the first two batches."""
+    stream, digest = open_stream(settings), hashlib.sha256()
+    for batch in (next(stream), next(stream)):
+        for array in batch:
+            digest.update(str(array.shape).encode() + array.tobytes())
+    stream.close()
+    return digest.hexdigest()
+
+
+def quarantine(settings: config.Config) -> str:
+    """How the first batch comes: with which rows put aside, or not at all."""
+    stream = open_stream(settings)
+    try:
+        next(stream)
+        return str([row for report in stream.take_reports() for row in report.rows])
+    except CodexError as error:
+        return str(error)
+    finally:
+        stream.close()
+
+
+def processes(settings: config.Config) -> int:
+    """How many processes prepare windows."""
+    stream = open_stream(settings)
+    next(stream)
+    commands = [" ".join(child.cmdline()) for child in psutil.Process().children(recursive=True)]
+    stream.close()
+    return sum("spawn_main" in command for command in commands)
+
+
+def is_ahead(settings: config.Config) -> bool:
+    """Whether batches are cut before they are asked for."""
+    stream = open_stream(settings)
+    next(stream)
+    deadline = time.monotonic() + 2
+    while not (ahead := stream._batches.get_state() != stream._ahead.get_state()) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    stream.close()
+    return ahead
+
+
+def texts_at_once(settings: config.Config) -> int:
+    """How many texts of the first window the tokenizer gets in one call."""
+    corpus = pipeline.open_corpus(settings.data)
+    made = pipeline.make_tokenizer(settings, corpus)
+    assert isinstance(made, JsonTokenizer)
+    recorder = Recorder(made._inner, made._eos_token)
+    stream = pipeline.train_stream(settings, corpus, recorder, settings.train.global_batch_size)
+    next(stream)
+    stream.close()
+    return recorder.first
+
+
+def validation(settings: config.Config) -> list[bytes]:
+    corpus = pipeline.open_corpus(settings.data)
+    made = pipeline.make_tokenizer(settings, corpus)
+    found, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
+    return [batch.tokens_BL.tobytes() for batch in found]
+
+
+def sample(settings: config.Config) -> str:
+    made = pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data))
+    parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
+    return generate.make(settings, build.define(settings.model), made)(parameters, jax.random.key(1))

@@ -1,0 +1,170 @@
+"""Every key of the configuration does something: changed, it changes what its observer sees of the real program."""
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import observers
+import pytest
+import small_run
+
+from codex_jax import config, schema, train
+from codex_jax.data import pipeline
+from codex_jax.signals import StopRequest
+from codex_jax.tracking import ledger
+
+
+pytestmark = pytest.mark.infra
+
+ROWS = {"data.paths": ("rows.jsonl",)}
+# Four of 204 rows cannot be read.
+BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
+
+
+class Effect(NamedTuple):
+    """Another value of a key, who sees it, and what else differs from SMALL both times."""
+
+    value: Any
+    observe: Callable[[config.Config], Any]
+    base: Mapping[str, Any] = {}
+
+
+EFFECTS: dict[str, Effect] = {
+    "run.seed": Effect(1, observers.batches),
+    "model.name": Effect("gtp2", observers.refusal),
+    "model.vocab_size": Effect(384, observers.program),
+    "model.context_length": Effect(64, observers.program),
+    "model.num_layers": Effect(4, observers.program),
+    "model.num_heads": Effect(4, observers.program),
+    "model.width": Effect(32, observers.program),
+    "model.dropout": Effect(0.1, observers.program),
+    "model.compute_dtype": Effect("bfloat16", observers.program),
+    "model.attention": Effect("cudnn", observers.refusal),
+    "model.remat": Effect(True, observers.program),
+    "model.scan_unroll": Effect(2, observers.program),
+    "tokenizer.path": Effect("saved_tokenizer", observers.tokenizer),
+    "tokenizer.vocab_size": Effect(290, observers.tokenizer),
+    "tokenizer.train_bytes": Effect(500, observers.tokenizer),
+    "data.source": Effect("text", observers.batches, ROWS),
+    "data.paths": Effect(("others",), observers.batches),
+    "data.validation_paths": Effect(("others",), observers.validation),
+    "data.validation_fraction": Effect(0.4, observers.validation),
+    "data.text_field": Effect("title", observers.batches, ROWS),
+    "data.sequence_length": Effect(8, observers.batches),
+    "data.isolate_documents": Effect(False, observers.batches),
+    "data.document_bytes": Effect(256, observers.batches),
+    "data.max_line_bytes": Effect(
+        500, observers.quarantine, {"data.paths": ("long.jsonl",), "data.window_bytes": 1_000_000}
+    ),
+    "data.max_quarantined": Effect(0.5, observers.quarantine, BROKEN),
+    "data.window_bytes": Effect(8192, observers.batches),
+    "data.encode_chunk_size": Effect(3, observers.texts_at_once),
+    "data.workers": Effect(1, observers.processes),
+    "data.prefetch_batches": Effect(0, observers.is_ahead),
+    "safety.enabled": Effect(False, observers.batches),
+    "optimizer.learning_rate": Effect(1e-3, observers.program),
+    "optimizer.final_learning_rate": Effect(1e-4, observers.program),
+    "optimizer.warmup_steps": Effect(3, observers.program),
+    "optimizer.beta1": Effect(0.8, observers.program),
+    "optimizer.beta2": Effect(0.99, observers.program),
+    "optimizer.epsilon": Effect(1e-6, observers.program),
+    "optimizer.weight_decay": Effect(0.2, observers.program),
+    "optimizer.clip_norm": Effect(0.5, observers.program),
+    "train.num_steps": Effect(8, observers.program),
+    "train.global_batch_size": Effect(16, observers.program),
+    "train.microbatch_size": Effect(4, observers.program),
+    "train.loss_chunk": Effect(32, observers.program),
+    "parallel.data": Effect(4, observers.refusal),
+    "parallel.fsdp": Effect(2, observers.refusal),
+    "parallel.tensor": Effect(2, observers.refusal),
+    "eval.num_batches": Effect(1, observers.validation),
+    "generate.prompt": Effect("the model", observers.sample),
+    "generate.num_tokens": Effect(6, observers.sample),
+    "generate.temperature": Effect(0.0, observers.sample),
+    "generate.top_k": Effect(1, observers.sample),
+}
+
+
+def steps_of(name: str, **fields: str) -> Callable[[Path], Any]:
+    def observe(workdir: Path) -> list[int]:
+        rows = ledger.read(workdir / name)
+        return [row["step"] for row in rows if all(row[field] == value for field, value in fields.items())]
+
+    return observe
+
+
+def has(name: str) -> Callable[[Path], Any]:
+    return lambda workdir: (workdir / name).exists()
+
+
+# Seen in what a whole run leaves. All of them are changed in one run, so none may be seen through another's effect.
+IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
+    "train.log_every": (2, steps_of(ledger.METRICS, split="train")),
+    "eval.every_steps": (3, steps_of(ledger.METRICS, split="validation")),
+    "checkpoint.every_steps": (3, steps_of(ledger.EVENTS, event="checkpoint.saved")),
+    "checkpoint.keep_last": (1, lambda workdir: len(os.listdir(workdir / "checkpoints"))),
+    "tracking.csv.enabled": (False, has("metrics.csv")),
+    "tracking.tensorboard.enabled": (False, has("tensorboard")),
+    "tracking.mlflow.enabled": (True, has("mlflow.db")),
+    "tracking.wandb.enabled": (True, has("wandb")),
+}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The working directory, with the corpora and the tokenizer that the tables name."""
+    directory = tmp_path_factory.mktemp("files")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(directory)
+        small_run.write_corpus(Path("texts"))
+        small_run.write_corpus(Path("others"), seed=1)
+        small_run.write_rows(Path("rows.jsonl"), broken=0, whole=200)
+        small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
+        long = '{"text": "' + 100 * "many words " + '"}\n'
+        Path("long.jsonl").write_text(Path("rows.jsonl").read_text() + long)
+        other = observers.resolve({"data.paths": ("others",)})
+        pipeline.make_tokenizer(other, pipeline.open_corpus(other.data)).save(Path("saved_tokenizer"))
+        yield directory
+
+
+@pytest.fixture(scope="module")
+def runs(files: Path) -> Iterator[tuple[Path, Path]]:
+    """The workdirs of two whole runs: as SMALL has it, and with every key of IN_A_RUN changed."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    names = ("jax_compilation_cache_dir", "jax_persistent_cache_min_compile_time_secs")
+    before = {name: getattr(jax.config, name) for name in names}
+    base = {"train.log_every": 1, "eval.every_steps": 2}
+    changed = {name: value for name, (value, _) in IN_A_RUN.items()}
+    for name, changes in (("base", base), ("changed", changed)):
+        train.train(observers.resolve(changes), {}, files / name, StopRequest())
+    yield files / "base", files / "changed"
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+    for name, value in before.items():
+        jax.config.update(name, value)
+
+
+def test_every_key_is_in_a_table() -> None:
+    assert sorted([*EFFECTS, *IN_A_RUN]) == sorted(name for name, _, _ in schema.walk(config.Config))
+
+
+seen: dict[tuple[Any, config.Config], Any] = {}
+
+
+@pytest.mark.parametrize("name", EFFECTS)
+def test_key_changes_what_its_observer_sees(name: str) -> None:
+    value, observe, base = EFFECTS[name]
+    settings = observers.resolve(base)
+    if (observe, settings) not in seen:
+        seen[observe, settings] = observe(settings)
+        assert observe(settings) == seen[observe, settings], "an observer that sees chance proves nothing"
+    assert observe(observers.resolve({**base, name: value})) != seen[observe, settings]
+
+
+@pytest.mark.parametrize("name", IN_A_RUN)
+def test_key_changes_what_a_run_leaves(name: str, runs: tuple[Path, Path]) -> None:
+    _, observe = IN_A_RUN[name]
+    assert observe(runs[0]) != observe(runs[1])

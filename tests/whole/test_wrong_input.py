@@ -1,0 +1,279 @@
+"""Whatever is wrong with what a user gives, or with the disk: one message, the documented exit code, nothing lost."""
+
+import os
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_run
+
+from codex_jax import main
+from codex_jax.checkpoint import manifest
+from codex_jax.tracking import ledger
+
+
+pytestmark = pytest.mark.infra
+
+Refused = Callable[..., str]
+EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
+
+
+@pytest.fixture
+def refused(run_main: Any, corpus: Path, tmp_path: Path) -> Refused:
+    """Run the small run as a process that must end with an exit code and one message, which is returned."""
+
+    def run(code: int, changes: Mapping[str, Any], env: Mapping[str, str] | None = None) -> str:
+        done = run_main(small_run.arguments(corpus, tmp_path / "run", changes), env=env)
+        return message_of(done, code)
+
+    return run
+
+
+@pytest.fixture
+def usage(capsys: pytest.CaptureFixture[str], corpus: Path, tmp_path: Path) -> Iterator[Callable[[list[str]], str]]:
+    """Call the command in this process; return the message of its end with code 2, before a workdir is made."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+
+    def call(args: list[str]) -> str:
+        base = (
+            [] if any(one.startswith("--config=") for one in args) else small_run.arguments(corpus, tmp_path / "r", {})
+        )
+        code = main.main([*base, *args])
+        captured = capsys.readouterr()
+        assert (code, captured.out) == (2, "")
+        assert captured.err.startswith("codex_jax: ") and not (tmp_path / "r").exists()
+        return captured.err
+
+    yield call
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def message_of(done: "subprocess.CompletedProcess[str]", code: int) -> str:
+    assert done.returncode == code, done.stderr + done.stdout
+    assert "Traceback" not in done.stderr and done.stderr.count("codex_jax: ") == 1, done.stderr
+    return done.stderr
+
+
+def events(workdir: Path, name: str) -> list[dict[str, Any]]:
+    return [row for row in ledger.read(workdir / ledger.EVENTS) if row["event"] == name]
+
+
+@pytest.mark.parametrize(
+    ("args", "expected"),
+    [
+        (["--config.optimizer.learning_rat=1"], ["learning_rat", "did you mean optimizer.learning_rate?"]),
+        (["--config.train.global_batch_size=-4"], ["train.global_batch_size=-4 is too small: the least is 1"]),
+        (["--config.train.num_steps=many"], ["train.num_steps: 'many' is not an int"]),
+        (["--config.train.num_steps"], ["--config.train.num_steps has no value"]),
+        (["--workdirr=x"], ["unknown argument --workdirr=x", "did you mean --workdir?"]),
+        (["extra"], ["unknown argument extra"]),
+        (["--config=nowhere.py"], ["config file nowhere.py does not exist"]),
+        (["--config=configs"], ["config file configs does not exist"]),
+    ],
+    ids=lambda value: value[0] if isinstance(value, list) else None,
+)
+def test_usage_error_names_what_is_wrong(
+    args: list[str], expected: list[str], usage: Callable[[list[str]], str]
+) -> None:
+    message = usage(args)
+    assert [part for part in expected if part not in message] == []
+
+
+def test_several_mistakes_are_all_listed(usage: Callable[[list[str]], str]) -> None:
+    message = usage(
+        ["--config.model.nme=x", "--config.model.width=33", "--config.train.num_steps=0", "--config.model.dropout=2"]
+    )
+    assert "3 mistakes" in message
+    for part in ("did you mean model.name?", "train.num_steps=0 is too small", "model.dropout=2.0 is too large"):
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("raise KeyError('gone')", "KeyError: 'gone'"),
+        ("def get_config(:", "SyntaxError"),
+        ("x = 1", "get_config"),
+        ("def get_config(): return None", "returned a NoneType, not the ConfigDict"),
+        (
+            "from ml_collections import ConfigDict\ndef get_config(): return ConfigDict({'run': 3})",
+            "missing key run.seed",
+        ),
+    ],
+    ids=["raises", "no-python", "no-function", "returns-none", "other-keys"],
+)
+def test_config_file_that_is_wrong_is_named(
+    source: str, expected: str, usage: Callable[[list[str]], str], tmp_path: Path
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    message = usage([f"--config={path}", "--config.train.num_steps=3"])
+    assert expected in message
+    assert str(path) in message or "missing key" in message
+
+
+def test_unknown_size_lists_the_sizes(usage: Callable[[list[str]], str]) -> None:
+    gpt2 = Path(__file__).resolve().parents[2] / "configs" / "gpt2.py"
+    message = usage([f"--config={gpt2}:huge"])
+    assert "no size 'huge'" in message and "tiny, 124m" in message
+
+
+def test_batch_that_does_not_divide_over_the_devices_is_refused(refused: Refused) -> None:
+    message = refused(2, {"train.microbatch_size": 0}, EIGHT_DEVICES)
+    assert "train.global_batch_size=4 does not divide over the 8 devices" in message
+    assert "multiple of 8" in message
+
+
+def test_fused_attention_without_its_gpu_is_refused(refused: Refused) -> None:
+    message = refused(2, {"model.attention": "cudnn"}, {"JAX_PLATFORMS": "cpu"})
+    assert "model.attention=cudnn" in message and "here are cpu devices" in message and "xla, or to auto" in message
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"data.paths": "nowhere/*.txt"}, "no file matches nowhere/*.txt"),
+        ({"data.paths": "empty.txt"}, "empty.txt is empty"),
+        ({"tokenizer.path": "nowhere.json"}, "tokenizer.path=nowhere.json does not exist"),
+        ({"data.validation_fraction": 1e-9}, "data.validation_fraction=1e-09 holds out none of"),
+    ],
+    ids=["path", "empty", "tokenizer", "validation"],
+)
+def test_asset_that_is_missing_is_named(
+    changes: dict[str, Any], expected: str, refused: Refused, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    assert expected in refused(3, changes)
+
+
+def test_vocabulary_larger_than_the_model_is_refused(refused: Refused) -> None:
+    message = refused(2, {"model.vocab_size": 300})
+    assert "the tokenizer has 320 tokens, but model.vocab_size=300" in message
+
+
+def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"run_id": ')
+    assert "config.json is damaged" in refused(3, {})
+    assert (tmp_path / "run" / "config.json").read_text() == '{"run_id": '
+
+
+def test_few_broken_rows_are_put_aside_and_named(run_main: Any, tmp_path: Path) -> None:
+    rows, workdir = tmp_path / "rows.jsonl", tmp_path / "run"
+    small_run.write_rows(rows, broken=4, whole=396)
+    changes = {
+        "data.max_quarantined": 0.02,
+        "train.num_steps": 4,
+        "eval.every_steps": 4,
+        "data.window_bytes": 1_000_000,
+    }
+    done = run_main(small_run.arguments(rows, workdir, changes))
+    assert done.returncode == 0, done.stderr
+    found = {row["line"]: row for row in events(workdir, "data.quarantined")}
+    offset = 0
+    for line, content in enumerate(rows.read_bytes().splitlines()[:4], 1):
+        assert (found[line]["file"], found[line]["offset"]) == (str(rows), offset)
+        offset += len(content) + 1
+    reasons = [found[line]["reason"] for line in sorted(found)]
+    for part, reason in zip(("not JSON", "is not UTF-8", "has no field 'text'", "but a list"), reasons, strict=True):
+        assert part in reason
+    written = b"".join(path.read_bytes() for path in workdir.rglob("*") if path.is_file())
+    assert b"privateword" not in written and "privateword" not in done.stdout + done.stderr
+
+
+def test_many_broken_rows_stop_the_run(refused: Refused, tmp_path: Path) -> None:
+    rows = tmp_path / "rows.jsonl"
+    small_run.write_rows(rows, broken=60, whole=1200)
+    message = refused(4, {"data.paths": rows, "data.window_bytes": 1_000_000})
+    assert "more than data.max_quarantined=0.01" in message and "rows.jsonl:1 (byte 0): not JSON" in message
+    assert "privateword" not in message
+
+
+@pytest.mark.parametrize(("limit", "code"), [(0.5, 0), (0.01, 4)])
+def test_file_that_is_not_utf8_is_put_aside_up_to_the_limit(
+    limit: float, code: int, run_main: Any, tmp_path: Path
+) -> None:
+    directory, workdir = small_run.write_corpus(tmp_path / "texts"), tmp_path / "run"
+    (directory / "latin.txt").write_bytes("privatewörd ".encode("latin-1") * 30)
+    changes = {
+        "data.max_quarantined": limit,
+        "train.num_steps": 4,
+        "eval.every_steps": 4,
+        "data.window_bytes": 1_000_000,
+    }
+    done = run_main(small_run.arguments(directory, workdir, changes))
+    if code:
+        assert "latin.txt:1 (byte 8): byte 0xf6 is not UTF-8" in message_of(done, code)
+    else:
+        assert done.returncode == 0, done.stderr
+        assert {row["file"] for row in events(workdir, "data.quarantined")} == {str(directory / "latin.txt")}
+
+
+def test_loss_that_is_not_finite_stops_the_run_and_keeps_its_checkpoint(refused: Refused, tmp_path: Path) -> None:
+    rates = {"optimizer.learning_rate": 1e30, "optimizer.final_learning_rate": 1e20, "optimizer.warmup_steps": 0}
+    message = refused(4, {**rates, "optimizer.clip_norm": 0, "checkpoint.every_steps": 1})
+    assert "step 2 was not applied: its loss is nan" in message and "lower optimizer.learning_rate" in message
+    last = [row for row in ledger.read(tmp_path / "run" / ledger.METRICS) if row["split"] == "train"][-1]
+    assert last["step"] == 2 and last["metrics"]["loss"] is None and "loss" in last["non_finite"]
+    assert os.listdir(tmp_path / "run" / "checkpoints") == ["1"]
+    manifest.verify(tmp_path / "run" / "checkpoints" / "1")
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own of 16 MB; only root can mount one."""
+    directory = tmp_path / "disk"
+    directory.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=16M", "tmpfs", directory], capture_output=True, text=True
+    )
+    if mounted.returncode:
+        pytest.skip(f"this user cannot mount a tmpfs: {mounted.stderr.strip()}")
+    yield directory
+    subprocess.run(["umount", directory], check=True)
+
+
+def test_disk_that_is_full_from_the_beginning_is_named(small_disk: Path, corpus: Path, run_main: Any) -> None:
+    (small_disk / "ballast").write_bytes(bytes(free_bytes(small_disk)))
+    message = message_of(run_main(small_run.arguments(corpus, small_disk / "run", {})), 4)
+    assert f"cannot write {small_disk}/run/config.json: No space left on device" in message
+
+
+def test_disk_that_is_read_only_is_named(small_disk: Path, corpus: Path, run_main: Any) -> None:
+    subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
+    message = message_of(run_main(small_run.arguments(corpus, small_disk / "run", {})), 3)
+    assert f"{small_disk}/run cannot be written (Read-only file system)" in message
+
+
+def free_bytes(directory: Path) -> int:
+    return shutil.disk_usage(directory).free
+
+
+def test_full_disk_stops_the_run_which_goes_on_when_there_is_room(
+    small_disk: Path, corpus: Path, run_main: Any
+) -> None:
+    workdir, ballast = small_disk / "run", small_disk / "ballast"
+    ballast.write_bytes(bytes(free_bytes(small_disk) - 900_000))  # room for one checkpoint of 0.45 MB and not for two
+    args = small_run.arguments(corpus, workdir, {})
+    message = message_of(run_main(args), 4)
+    assert "could not be saved: No space left on device" in message and "run the same command again" in message
+    assert os.listdir(workdir / "checkpoints") == ["4"]
+    manifest.verify(workdir / "checkpoints" / "4")
+    assert [row["step"] for row in ledger.read(workdir / ledger.METRICS) if row["split"] == "train"][:4] == [1, 2, 3, 4]
+    ballast.unlink()
+    done = run_main(args)
+    assert done.returncode == 0, done.stderr
+    assert events(workdir, "run.resumed")[0]["from_step"] == 4
+    steps = [row["step"] for row in ledger.read(workdir / ledger.METRICS) if row["split"] == "train"]
+    assert steps == list(range(1, 17))
+    manifest.verify(workdir / "checkpoints" / "16")
