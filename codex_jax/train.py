@@ -96,6 +96,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             )
         )
 
+        if not found:
+            dossier.name_leftovers(saver.removed)
+
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
             state, output = train_step(state, sharding.place(batch, mesh), np.int32(index))

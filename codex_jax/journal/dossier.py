@@ -66,6 +66,12 @@ def resume_run(writer: Writer, step: int, num_steps: int, skipped: Sequence[tupl
     say(f"resume     from step {step} of {num_steps}")
 
 
+def name_leftovers(removed: Sequence[str]) -> None:
+    """Say which unfinished saves of a killed process were removed."""
+    for name in removed:
+        print(f"codex_jax: removed {name}, a save that was never finished", file=sys.stderr)
+
+
 def close_run(writer: Writer, workdir: Path, step: int) -> None:
     """Write the last event and report.html, and print the table of results."""
     writer.event("run.finished", step, {"status": "finished", "peak_rss_bytes": system.peak_rss_bytes()})

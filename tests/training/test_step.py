@@ -146,7 +146,7 @@ def test_microbatches_equal_the_whole_batch_with_uneven_weights(
 
 def test_update_is_adamw_of_the_clipped_mean_gradient() -> None:
     """The whole update against optax's own clip and adamw on a gradient taken by the plain loss."""
-    settings = dataclasses.replace(SETTINGS, optimizer=dataclasses.replace(SETTINGS.optimizer, clip_norm=0.05))
+    settings = dataclasses.replace(SMOOTH, optimizer=dataclasses.replace(SMOOTH.optimizer, clip_norm=0.05))
     compiled, batch = prepare(settings, ONE), batch_of(0)
     state = compiled.initial()
     before = jax.device_get(state.parameters)
@@ -167,7 +167,7 @@ def test_update_is_adamw_of_the_clipped_mean_gradient() -> None:
     reference = optax.chain(
         optax.clip_by_global_norm(options.clip_norm),
         optax.adamw(
-            options.learning_rate / 2, b1=0.9, b2=0.95, eps=1e-8, weight_decay=0.1, mask=mask
+            options.learning_rate / 2, b1=0.9, b2=0.95, eps=options.epsilon, weight_decay=0.1, mask=mask
         ),  # half: the first of two steps of warm-up
     )
     updates, _ = reference.update(gradient, reference.init(before), before)
