@@ -63,8 +63,8 @@ def compute_dtype(name: str) -> jnp.dtype:
 
 
 def _cpu_has_fast_bfloat16() -> bool:
-    # jax 0.10 multiplies bfloat16 fast with AVX-512, jax 0.12 with AMX as well (docs/benchmarks.md).
+    # AVX-512 multiplies bfloat16 fast in every jax we support; where there is AMX too, jax 0.10 uses neither
+    # (docs/benchmarks.md).
     info = Path("/proc/cpuinfo")
     flags = set(info.read_text().partition("flags")[2].partition("\n")[0].split()) if info.exists() else set()
-    newer = jax.__version_info__ >= (0, 11)
-    return "amx_bf16" in flags if newer else "avx512_bf16" in flags and "amx_bf16" not in flags
+    return "avx512_bf16" in flags and ("amx_bf16" not in flags or jax.__version_info__ >= (0, 11))
