@@ -1,4 +1,4 @@
-"""Replace a file as a whole: a reader, or a crash at any moment, meets the old content or the new, never a part."""
+"""Change files so that a reader, or a crash at any moment, meets the old content or the new, never a part."""
 
 import contextlib
 import os
@@ -22,7 +22,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         os.replace(draft, path)
-        sync_directory(path.parent)
+        sync(path.parent)
     except BaseException as error:
         draft.unlink(missing_ok=True)
         if isinstance(error, OSError):
@@ -30,8 +30,8 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         raise
 
 
-def sync_directory(path: Path) -> None:
-    """Make the names in a directory survive a power cut, not only the content of its files."""
+def sync(path: Path) -> None:
+    """Make a file, or the list of names in a directory, survive a power cut."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

@@ -12,6 +12,8 @@ import os
 import re
 from pathlib import Path
 
+from codex_jax import atomic
+
 
 SAVING, DELETING, DAMAGED = ".saving", ".deleting", ".damaged"
 
@@ -57,16 +59,7 @@ def move_aside(directory: Path) -> Path:
 def rename(source: Path, target: Path) -> None:
     """Rename within one directory, and return when the new name has reached the disk."""
     os.rename(source, target)
-    sync(target.parent)
-
-
-def sync(path: Path) -> None:
-    """Flush a file, or the list of names in a directory, to the disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    atomic.sync(target.parent)
 
 
 def _names(root: Path) -> list[str]:

@@ -15,8 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from codex_jax import digest
-from codex_jax.checkpoint import layout
+from codex_jax import atomic, digest
 from codex_jax.errors import AssetError
 
 
@@ -67,19 +66,19 @@ def write(directory: Path) -> Manifest:
         raise _refusal(directory, problems)
 
     def measure(path: str) -> Entry:
-        layout.sync(directory / path)
+        atomic.sync(directory / path)
         return Entry(path, (directory / path).stat().st_size, digest.of_file(directory / path))
 
     files = tuple(_in_threads(measure, sorted(paths)))
     for folder in folders:
-        layout.sync(directory / folder)
+        atomic.sync(directory / folder)
     made = Manifest(files, _root(files))
     with open(directory / _PARTIAL, "wb") as file:
         file.write(_encode(made))
         file.flush()
         os.fsync(file.fileno())
     os.replace(directory / _PARTIAL, directory / NAME)
-    layout.sync(directory)
+    atomic.sync(directory)
     return made
 
 

@@ -51,7 +51,7 @@ class Ledger:
             _rewind(workdir / EVENTS, lambda row: known(row) or not row["event"].startswith(REPLAYED))
             self._metrics = _AppendFile(workdir / METRICS)
             self._events = _AppendFile(workdir / EVENTS)
-            atomic.sync_directory(workdir)
+            atomic.sync(workdir)
         except OSError as error:
             raise atomic.refused(Path(error.filename or workdir), error) from error
 
