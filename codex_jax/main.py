@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> int:
     flags, rest = _parser().parse_known_args(argv)
     try:
         if flags.list_keys:
-            print(_keys())
+            _print_keys()
             return 0
         if not flags.config:
             raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
@@ -91,12 +91,15 @@ def _default_workdir(spec: str) -> str:
     )
 
 
-def _keys() -> str:
+def _print_keys() -> None:
     lines = []
     for name, field, _ in schema.walk(config.Config):
         value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         lines += [f"{name}={value}", f"    {field.metadata['meaning']}"]
-    return "\n".join(lines)
+    try:
+        print("\n".join(lines), flush=True)
+    except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing may be written when Python exits
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 if __name__ == "__main__":
