@@ -2,10 +2,16 @@
 
 import os
 import shutil
+import time
 from pathlib import Path
 
 from codex_jax.checkpoint import layout, manifest
 from codex_jax.errors import AssetError
+
+
+DISCARD_TRIES = 100
+DISCARD_WAIT_SECS = 0.05
+CALM_LOOKS = 10  # half a second without a sign of another writer
 
 
 def apply(root: Path, keep_last: int, intact: set[int]) -> list[int]:
@@ -33,6 +39,21 @@ def remove(directory: Path) -> None:
         shutil.rmtree(doomed)
     layout.rename(directory, doomed)
     shutil.rmtree(doomed)
+
+
+def discard(directory: Path) -> None:
+    """Delete a save that failed, to give its space back; what still cannot be deleted is left to the next `sweep`.
+
+    Orbax reports the first error while its other writers go on for a moment, and a writer makes its directory anew. So
+    it is deleted until it stays away.
+    """
+    calm = 0
+    for _ in range(DISCARD_TRIES):
+        calm = 0 if directory.exists() else calm + 1
+        if calm == CALM_LOOKS:
+            return
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(DISCARD_WAIT_SECS)
 
 
 def sweep(root: Path) -> list[str]:

@@ -218,7 +218,7 @@ class Checkpointer:
         self._failure = failure.stopped(directory, needed, error)
         self._failure.__cause__ = error
         if self._is_first:
-            shutil.rmtree(_partial(directory), ignore_errors=True)  # where even that fails, the next start tries again
+            retention.discard(_partial(directory))
 
 
 def _partial(directory: Path) -> Path:
