@@ -102,7 +102,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
             state, output = train_step(state, sharding.place(batch, mesh), np.int32(index))
-            done = index + 1
+            done, asked_to_stop = index + 1, bool(stop.signal)  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
@@ -111,12 +111,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 text = sample(state.parameters, jax.random.fold_in(state.key, done))
                 recorder.evaluated(done, evaluate_on(state.parameters, validation), text)
                 recorder.resume_clock(time.perf_counter() - paused)
-            if done == num_steps or done % settings.checkpoint.every_steps == 0 or stop.signal:
+            if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
                 writer.sync()
                 meta = rundir.meta(run_id, settings) | {"totals": dataclasses.asdict(recorder.totals)}
                 saver.save(done, state, stream.state(), meta)
-            if stop.signal:
+            if asked_to_stop:
                 saver.close()
                 stop.raise_if_asked(f"after step {done}, which is saved")
         saver.close()
