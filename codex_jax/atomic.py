@@ -1,12 +1,13 @@
 """Change files so that a reader, or a crash at any moment, meets the old content or the new, never a part."""
 
 import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from codex_jax.errors import TrainingStopped
+from codex_jax.errors import AssetError, CodexError, TrainingStopped
 
 
 @contextlib.contextmanager
@@ -45,3 +46,10 @@ def refused(path: Path, error: OSError) -> TrainingStopped:
         f"cannot write {path}: {error.strerror or error}. What was written before is intact; "
         "make room or give write access, then run the same command again to go on"
     )
+
+
+def unusable(path: Path, error: OSError) -> CodexError:
+    """Return the error for a file that could be neither written nor read, when nobody knows which was meant."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS):
+        return refused(path, error)
+    return AssetError(f"cannot use {path}: {error.strerror or error}; correct the path or give access to it")

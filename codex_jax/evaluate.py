@@ -1,7 +1,8 @@
 """How good a model is on held-out data: token-weighted loss, perplexity and accuracy of the next token."""
 
+import functools
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,33 +15,25 @@ from codex_jax.models import build
 from codex_jax.training import losses
 
 
-Evaluate = Callable[[dict[str, Any], Iterable[Batch]], dict[str, float]]
+Evaluate = Callable[[dict[str, Any]], dict[str, float]]
 
 
-def make(settings: config.Config, definition: build.Definition, mesh: Mesh) -> Evaluate:
-    """Return `evaluate(parameters, batches) -> {loss, perplexity, token_accuracy}`; compiled once, at the first call.
+def make(settings: config.Config, definition: build.Definition, mesh: Mesh, batches: Sequence[Batch]) -> Evaluate:
+    """Return `evaluate(parameters) -> {loss, perplexity, token_accuracy}` on these batches; compiled at the first call.
 
-    Sums over all batches are divided once by the number of weighted tokens, so rows of padding change nothing.
+    The batches are placed on the devices once, in parts as large as a microbatch: what training has memory for,
+    evaluation has. Sums over all parts are divided once by the number of weighted tokens, so that rows of padding
+    change nothing.
     """
+    rows = settings.train.microbatch_size or settings.train.global_batch_size
+    parts = [sharding.place(part, mesh) for batch in batches for part in cut(batch, rows)]
+    chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
+    sums = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
 
-    @jax.jit
-    def batch_sums(parameters: dict[str, Any], batch: tuple[jax.Array, ...]) -> losses.Sums:
-        tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
-        model = definition.bind(parameters)
-        hidden_BLD = model(tokens_BL, segments_BL, positions_BL)
-        return losses.next_token(
-            hidden_BLD,
-            model.head(),
-            targets_BL,
-            weights_BL,
-            chunk=settings.train.loss_chunk,
-            dtype=model.shape.dtype,
-        )
-
-    def evaluate(parameters: dict[str, Any], batches: Iterable[Batch]) -> dict[str, float]:
-        # Dispatch all, then read: the devices are not left waiting between batches.
-        parts = jax.device_get([batch_sums(parameters, sharding.place(batch, mesh)) for batch in batches])
-        loss, correct, weight = np.sum(np.array(parts, np.float64), axis=0).tolist()
+    def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
+        # Dispatch all, then read: the devices are not left waiting between parts.
+        read = jax.device_get([sums(parameters, part) for part in parts])
+        loss, correct, weight = np.sum(np.array(read, np.float64), axis=0).tolist()
         mean = loss / weight
         return {
             "loss": mean,
@@ -56,3 +49,8 @@ def unigram_entropy(batches: Sequence[Batch]) -> float:
     kept = np.concatenate([batch.targets_BL[batch.weights_BL > 0] for batch in batches])
     share = np.unique(kept, return_counts=True)[1] / kept.size
     return float(-np.sum(share * np.log(share)))
+
+
+def cut(batch: Batch, rows: int) -> list[Batch]:
+    """Return the batch in parts of `rows` rows, which divide it."""
+    return [Batch(*(array[at : at + rows] for array in batch)) for at in range(0, len(batch.tokens_BL), rows)]

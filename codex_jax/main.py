@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codex_jax import atomic, config, overrides, schema
-from codex_jax.errors import CodexError, ConfigError
+from codex_jax import atomic, config, console, overrides, schema
+from codex_jax.errors import CodexError, ConfigError, TrainingStopped
 from codex_jax.signals import StopRequest
 
 
@@ -19,6 +19,7 @@ USAGE = """python -m codex_jax.main --config=FILE.py[:SIZE][,key=value] [--confi
 def main(argv: Sequence[str]) -> int:
     """Run the command and return its exit code (0, 2, 3, 4 or 75; see `errors`)."""
     stop = StopRequest()
+    console.prepare()
     flags, rest = _parser().parse_known_args(argv)
     try:
         if flags.list_keys:
@@ -28,6 +29,7 @@ def main(argv: Sequence[str]) -> int:
             raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
         settings, origin = overrides.load(flags.config, _overrides(rest))
         workdir = Path(flags.workdir or _default_workdir(flags.config))
+        _ask_for_determinism()
         from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
 
         train.train(settings, origin, workdir, stop)
@@ -36,16 +38,34 @@ def main(argv: Sequence[str]) -> int:
             raise
         return _report(error)
     except OSError as error:
-        # The last net for a disk that is full or read-only where nobody expected it; an error about no file is a bug.
+        # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
         if flags.debug or not error.filename:
             raise
-        return _report(atomic.refused(Path(os.fsdecode(error.filename)), error))
+        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error))
+    except RuntimeError as error:
+        if flags.debug or not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return _report(_out_of_memory(error))
     return 0
 
 
 def _report(error: CodexError) -> int:
-    print(f"codex_jax: {error}", file=sys.stderr)
+    console.warn("\n".join([str(error), *getattr(error, "__notes__", [])]))
     return error.exit_code
+
+
+def _out_of_memory(error: RuntimeError) -> TrainingStopped:
+    return TrainingStopped(
+        f"the device has not enough memory: {str(error).splitlines()[0][:200]}. Lower train.microbatch_size or "
+        "train.loss_chunk, set model.remat=true, or share the parameters with parallel.fsdp; the last checkpoint stands"
+    )
+
+
+def _ask_for_determinism() -> None:
+    # Without it a GPU adds up in another order each time, and no run could be repeated. Read when jax is first used.
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_gpu_deterministic_ops" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true".strip()
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -96,10 +116,7 @@ def _print_keys() -> None:
     for name, field, _ in schema.walk(config.Config):
         value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         lines += [f"{name}={value}", f"    {field.metadata['meaning']}"]
-    try:
-        print("\n".join(lines), flush=True)
-    except BrokenPipeError:  # the reader, `head` say, has seen enough; nothing may be written when Python exits
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    console.say("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -36,6 +36,11 @@ def claim(workdir: Path) -> Iterator[None]:
             raise ConfigError(
                 f"process {owner} is training in {workdir}; wait for it or choose another --workdir"
             ) from None
+        except OSError as error:
+            raise AssetError(
+                f"{workdir} is on a file system without locks ({error.strerror}), so two trainers could not be kept "
+                "apart; choose another --workdir"
+            ) from error
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same; only the owner's name is lost
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n".encode())

@@ -34,8 +34,14 @@ BATCH = P(("data", "fsdp"))
 
 
 def make_mesh(parallel: config.Parallel) -> Mesh:
-    """Return the mesh of all devices; ConfigError when the axes do not multiply to their number."""
-    devices = jax.device_count()
+    """Return the mesh of all devices; ConfigError when there are none, or the axes do not multiply to their number."""
+    try:
+        devices = jax.device_count()
+    except (RuntimeError, AssertionError) as error:  # the latter when a platform was asked for that is not there
+        asked = jax.config.jax_platforms or "any platform"
+        raise ConfigError(
+            f"jax finds no devices of {asked}: {error or 'no such platform'}; set JAX_PLATFORMS"
+        ) from error
     split = parallel.fsdp * parallel.tensor
     data = parallel.data or max(1, devices // split)
     if data * split != devices:
@@ -47,9 +53,14 @@ def make_mesh(parallel: config.Parallel) -> Mesh:
     return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
 
 
+def batch_ways(mesh: Mesh) -> int:
+    """Return the number of devices, or groups of them, that share the batch."""
+    return math.prod(mesh.shape[name] for name in BATCH[0])
+
+
 def check_batch(train: config.Train, mesh: Mesh) -> None:
     """Raise ConfigError unless each microbatch divides over the devices that share the batch."""
-    ways = mesh.shape["data"] * mesh.shape["fsdp"]
+    ways = batch_ways(mesh)
     rows = train.microbatch_size or train.global_batch_size
     if rows % ways:
         name = "train.microbatch_size" if train.microbatch_size else "train.global_batch_size"

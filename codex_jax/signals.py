@@ -1,5 +1,6 @@
 """SIGTERM and SIGINT become a request that the program answers at its next safe point."""
 
+import os
 import signal
 from types import FrameType
 
@@ -15,6 +16,8 @@ class StopRequest:
             signal.signal(number, self._note)
 
     def _note(self, number: int, frame: FrameType | None) -> None:
+        if not self.signal:  # written at once, and not by print, which the signal may have interrupted
+            os.write(2, f"codex_jax: {signal.Signals(number).name}: finishing the step and saving\n".encode())
         self.signal = signal.Signals(number).name
 
     def raise_if_asked(self, where: str) -> None:

@@ -6,7 +6,6 @@ next batch is number n; every row of the ledger up to n is on disk before that c
 
 import contextlib
 import dataclasses
-import functools
 import time
 from pathlib import Path
 
@@ -21,28 +20,29 @@ from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
 from codex_jax.models import build
 from codex_jax.signals import StopRequest
+from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import open_writer
-from codex_jax.training import optimizer
-from codex_jax.training import state as states
-from codex_jax.training import step as steps
+from codex_jax.training import program
+from codex_jax.training.state import TrainState
 
 
-def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest) -> states.TrainState:
+def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest) -> TrainState:
     """Train to the end, from the newest valid checkpoint of `workdir` or from the beginning; return the final state.
 
     Raises CodexError: its message is for the user, and everything up to the last checkpoint is kept.
     """
     use_compile_cache()
+    mesh = sharding.make_mesh(settings.parallel)
+    sharding.check_batch(settings.train, mesh)
     settings = build.with_compute_dtype(settings)
     num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
     with contextlib.ExitStack() as stack:
         stack.enter_context(rundir.claim(workdir))
         found = store.find_newest(workdir / "checkpoints")
         start = found.step if found else 0
+        if not found:
+            ledger.refuse_to_lose_a_run(workdir)
         run_id = rundir.begin(workdir, settings, origin, found.meta if found else None)
-
-        mesh = sharding.make_mesh(settings.parallel)
-        sharding.check_batch(settings.train, mesh)
 
         corpus = pipeline.open_corpus(settings.data)
         tokenizer = pipeline.make_tokenizer(settings, corpus)
@@ -50,28 +50,18 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows)))
         validation, held_out = pipeline.validation_batches(settings, corpus, tokenizer, num_rows)
 
-        definition = build.define(settings.model)
-        tx = optimizer.make(settings.optimizer, num_steps, definition.abstract)
-        make_state = functools.partial(states.initial, settings, tx)
-        target = sharding.abstract(make_state, mesh)
-        places = jax.tree.map(lambda leaf: leaf.sharding, target)
+        model = program.make(settings, mesh)
+        evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
+        sample = generate.make(settings, model.definition, tokenizer)
 
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
         if found:
-            state = store.restore(found, target)
+            state = store.restore(found, model.target)
             stream.restore(found.data_state)
             totals = Totals(**found.meta["totals"])
         else:
-            state = jax.jit(make_state, out_shardings=places)()
+            state = model.initial()
             totals = Totals()
-
-        train_step = jax.jit(
-            steps.make(settings, definition, tx),
-            donate_argnums=0,
-            out_shardings=(places, sharding.replicated(mesh)),
-        )
-        evaluate_on = evaluate.make(settings, definition, mesh)
-        sample = generate.make(settings, definition, tokenizer)
 
         writer = stack.enter_context(
             open_writer(
@@ -82,26 +72,25 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 settings=config.to_dict(settings),
             )
         )
-        dossier.open_run(workdir, settings, definition, tokenizer, corpus, stream.fingerprint)
-        if found:
-            dossier.resume_run(writer, start, num_steps, found.skipped)
-        else:
-            dossier.begin_run(writer, settings, definition, evaluate.unigram_entropy(validation), held_out)
-        recorder = Recorder(writer, settings, definition, start, totals)
+        made_with = dossier.open_run(workdir, settings, model.definition, tokenizer, corpus, stream.fingerprint)
+        recorder = Recorder(writer, settings, model.definition, start, totals)
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
                 settings.checkpoint.keep_last,
                 lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
+                verified=found,
             )
         )
-
-        if not found:
-            dossier.name_leftovers(saver.removed)
+        dossier.name_leftovers(saver.removed)
+        if found:
+            dossier.resume_run(writer, made_with, start, num_steps, found.skipped)
+        else:
+            dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out)
 
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
-            state, output = train_step(state, sharding.place(batch, mesh), np.int32(index))
+            state, output = model.update(state, sharding.place(batch, mesh), np.int32(index))
             done, asked_to_stop = index + 1, bool(stop.signal)  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
@@ -109,7 +98,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 recorder.drain()
                 paused = time.perf_counter()
                 text = sample(state.parameters, jax.random.fold_in(state.key, done))
-                recorder.evaluated(done, evaluate_on(state.parameters, validation), text)
+                recorder.evaluated(done, evaluate_model(state.parameters), text)
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()

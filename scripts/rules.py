@@ -17,14 +17,8 @@ MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
 LONG_FUNCTIONS = {("codex_jax/train.py", "train")}
 BANNED_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
-# The places that talk to the person in front of the terminal.
-PRINTERS = (
-    "codex_jax/main.py",
-    "codex_jax/train.py",
-    "codex_jax/journal/",
-    "codex_jax/cli/",
-    "codex_jax/tracking/progress.py",
-)
+# The one place that talks to the person in front of the terminal.
+PRINTERS = ("codex_jax/console.py",)
 
 
 def violations(root: Path) -> list[str]:
@@ -86,7 +80,7 @@ def _function(path: Path, node: ast.AST) -> Iterator[str]:
 
 def _statement(path: Path, node: ast.AST) -> Iterator[str]:
     if isinstance(node, ast.Call) and ast.unparse(node.func) == "print" and not path.as_posix().startswith(PRINTERS):
-        yield f"{node.lineno}: print; return the text, or raise an error of codex_jax.errors"
+        yield f"{node.lineno}: print; use codex_jax.console"
     if isinstance(node, ast.ExceptHandler):
         names = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else set()
         if node.type is None:

@@ -26,6 +26,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "atomic",
         "cache",
         "config",
+        "console",
         "digest",
         "errors",
         "overrides",

@@ -39,7 +39,7 @@ class Found:
     versions: dict[str, str]
     manifest: Manifest
     skipped: list[tuple[int, str]]
-    """(step, reason): newer ones that are damaged, and unfinished saves and deletions of any step"""
+    """(step, reason): newer ones that are damaged"""
 
 
 def find_newest(root: Path) -> Found | None:
@@ -49,13 +49,9 @@ def find_newest(root: Path) -> Found | None:
     there are checkpoints and each is damaged: training must not begin anew in silence.
     """
     try:
-        steps, leftovers = layout.steps(root), layout.leftovers(root)
+        steps = layout.steps(root)
     except OSError as error:
         raise AssetError(f"{root} cannot be listed ({error.strerror})") from error
-    unfinished = [
-        (int(path.stem), f"{path}: unfinished {'save' if path.suffix == layout.SAVING else 'deletion'}")
-        for path in leftovers
-    ]
     damaged: list[tuple[int, str]] = []
     for step in steps:
         try:
@@ -63,11 +59,11 @@ def find_newest(root: Path) -> Found | None:
         except AssetError as error:
             damaged.append((step, str(error)))
         else:
-            return dataclasses.replace(found, skipped=damaged + unfinished)
+            return dataclasses.replace(found, skipped=damaged)
     if damaged:
         raise AssetError(
             f"no checkpoint in {root} can be used:\n  "
-            + "\n  ".join(reason for _, reason in damaged + unfinished)
+            + "\n  ".join(reason for _, reason in damaged)
             + "\nput back a good copy, or choose another --workdir to begin anew"
         )
     return None
@@ -102,15 +98,22 @@ class Checkpointer:
 
     `on_saved(step, manifest)` is the acknowledgement: it is called, on a background thread and on process 0 only, when
     all of a checkpoint is on the disk under its final name. What killed saves left behind is deleted at the start and
-    named in `removed`.
+    named in `removed`. `verified` is the checkpoint that was just read: it need not be verified again.
     """
 
-    def __init__(self, root: Path, keep_last: int, on_saved: Callable[[int, Manifest], None]) -> None:
+    def __init__(
+        self,
+        root: Path,
+        keep_last: int,
+        on_saved: Callable[[int, Manifest], None],
+        *,
+        verified: Found | None = None,
+    ) -> None:
         self._root, self._keep_last, self._on_saved = root, keep_last, on_saved
         self._is_first = jax.process_index() == 0
         self._thread: threading.Thread | None = None
         self._failure: TrainingStopped | None = None
-        self._intact: set[int] = set()
+        self._intact = {verified.step} if verified else set()
         self.removed: list[str] = []
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -158,8 +161,8 @@ class Checkpointer:
 
     def raise_if_failed(self) -> None:
         """Raise TrainingStopped, once, if a save has failed since the last call."""
-        failed, self._failure = self._failure, None
-        if failed:
+        if self._failure:  # first, or a failure that arrives between two lines would be lost
+            failed, self._failure = self._failure, None
             raise failed
 
     def close(self) -> None:

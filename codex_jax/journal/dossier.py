@@ -1,16 +1,16 @@
 """What a run says of itself when it begins and when it ends: provenance, header, baseline, table of results, report."""
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
 from codex_jax import config, digest, rundir, trees
+from codex_jax.console import say, warn
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.report import Report
-from codex_jax.journal.recorder import say
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import progress, provenance, report, report_facts, system
@@ -24,14 +24,18 @@ def open_run(
     tokenizer: Tokenizer,
     corpus: Corpus,
     fingerprint: Mapping[str, Any],
-) -> None:
-    """Write provenance.json and the tokenizer, and tell the user what is trained on what."""
+) -> dict[str, Any]:
+    """Write provenance.json and the tokenizer, and tell the user what is trained on what.
+
+    Returns what the first event of each process carries, since provenance.json tells of the latest one only.
+    """
     digests = {
         "config": digest.of_json(config.to_dict(settings)),
         "data": digest.of_json(fingerprint),
         "tokenizer": tokenizer.digest,
     }
-    rundir.write_json(workdir / "provenance.json", provenance.collect(argv=sys.argv, digests=digests))
+    record = provenance.collect(argv=sys.argv, digests=digests, code=Path(__file__).parent)
+    rundir.write_json(workdir / "provenance.json", record)
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
@@ -41,59 +45,64 @@ def open_run(
     say(f"tokenizer  {tokenizer.vocab_size:,} tokens, {settings.tokenizer.path or 'trained on these data'}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     if not settings.safety.enabled:
-        print("codex_jax: safety.enabled=false: secrets and personal data are trained on as they are", file=sys.stderr)
-
-
-def begin_run(
-    writer: Writer, settings: config.Config, definition: build.Definition, entropy: float, held_out: Report
-) -> None:
-    """Write the first rows of the ledger: the start, and what a model must beat on the validation data."""
-    fields = {
-        "parameters": trees.num_parameters(definition.abstract),
-        "devices": [device.device_kind for device in jax.devices()],
+        warn("safety.enabled=false: secrets and personal data are trained on as they are")
+    return {
+        "config_digest": digests["config"],
+        "commit": (record["git"] or {}).get("commit"),
+        "dirty": (record["git"] or {}).get("dirty"),
+        "versions": record["versions"],
+        "devices": [device.device_kind for device in devices],
+        "parameters": parameters,
         "safety_enabled": settings.safety.enabled,
     }
-    writer.event("run.started", 0, fields)
+
+
+def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held_out: Report) -> None:
+    """Write the first rows of the ledger: the start, and what a model must beat on the validation data."""
+    writer.event("run.started", 0, made_with)
     writer.event("data.validation", 0, {"read": held_out.read, "kept": held_out.trained, "bytes": held_out.bytes})
     writer.scalars(0, "baseline", {"unigram_entropy": entropy})
 
 
-def resume_run(writer: Writer, step: int, num_steps: int, skipped: Sequence[tuple[int, str]]) -> None:
+def resume_run(
+    writer: Writer, made_with: Mapping[str, Any], step: int, num_steps: int, skipped: Sequence[tuple[int, str]]
+) -> None:
     """Write down, and say, where the run goes on and which checkpoints were passed over."""
-    writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped]})
+    writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped], **made_with})
     for other, reason in skipped:
-        print(f"codex_jax: checkpoint {other} is not used: {reason}", file=sys.stderr)
+        warn(f"checkpoint {other} is not used: {reason}")
     say(f"resume     from step {step} of {num_steps}")
 
 
 def name_leftovers(removed: Sequence[str]) -> None:
-    """Say which unfinished saves of a killed process were removed."""
+    """Say which unfinished saves and deletions of a killed process were removed."""
     for name in removed:
-        print(f"codex_jax: removed {name}, a save that was never finished", file=sys.stderr)
+        warn(f"removed {name}, which a process that was killed left behind")
 
 
 def close_run(writer: Writer, workdir: Path, step: int) -> None:
     """Write the last event and report.html, and print the table of results."""
     writer.event("run.finished", step, {"status": "finished", "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()
-    path = report.write_report(workdir)
     facts = report_facts.collect(workdir)
-    best = facts.best["metrics"] if facts.best else {}
-    last = facts.last
+    path = report.write_report(workdir, facts)
     say("")
-    say(
-        progress.summary_table(
-            [
-                ("steps", f"{step:,}"),
-                ("tokens", f"{int(last['train/tokens']):,}"),
-                ("training loss", f"{last['train/loss']:.4f} nats a token"),
-                ("best validation loss", f"{best['loss']:.4f}" if best else "-"),
-                ("perplexity", f"{best['perplexity']:.2f}" if best else "-"),
-                ("token accuracy", f"{100 * best['token_accuracy']:.1f} %" if best else "-"),
-                ("unigram entropy", f"{last['baseline/unigram_entropy']:.4f} (loss without context)"),
-                ("time at work", progress.duration(facts.clock.seconds())),
-                ("peak memory", f"{system.peak_rss_bytes() / 2**30:.2f} GiB"),
-                ("report", str(path)),
-            ]
-        )
-    )
+    say(progress.summary_table([*_results(facts, step), ("report", str(path))]))
+
+
+def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
+    """Yield the rows of the table; what a ledger does not hold, because a user moved it away, is left out."""
+    last = facts.last
+    yield "steps", f"{step:,}"
+    if "train/tokens" in last:
+        yield "tokens", f"{int(last['train/tokens']):,}"
+        yield "training loss", f"{last['train/loss']:.4f} nats a token"
+    if facts.best:
+        best = facts.best["metrics"]
+        yield "best validation loss", f"{best['loss']:.4f}"
+        yield "perplexity", f"{best['perplexity']:.2f}"
+        yield "token accuracy", f"{100 * best['token_accuracy']:.1f} %"
+    if "baseline/unigram_entropy" in last:
+        yield "unigram entropy", f"{last['baseline/unigram_entropy']:.4f} (loss without context)"
+    yield "time at work", progress.duration(facts.clock.seconds())
+    yield "peak memory", f"{facts.peak_rss_bytes / 2**30:.2f} GiB"

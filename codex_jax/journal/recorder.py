@@ -1,7 +1,7 @@
 """Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, progress lines."""
 
 import dataclasses
-import sys
+import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -9,13 +9,14 @@ from typing import NamedTuple
 import jax
 
 from codex_jax import config, trees
+from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.report import Report
 from codex_jax.data.stream import TrainStream
 from codex_jax.errors import TrainingStopped
 from codex_jax.models import build
 from codex_jax.safety import engine
-from codex_jax.tracking import progress
+from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import flops
 from codex_jax.training.step import Output
@@ -55,9 +56,12 @@ class Recorder:
         self._pending: _Pending | None = None
         num_parameters = trees.num_parameters(definition.abstract)
         self._flops = flops.per_token(settings.model, num_parameters, settings.data.sequence_length)
-        self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
         self._began = self._since = time.perf_counter()
         self._waited = 0.0
+
+    @functools.cached_property
+    def _peak(self) -> float | None:
+        return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
 
     def wait_for(self, stream: TrainStream) -> Batch:
         """Return the next batch, and remember how long it took to come."""
@@ -111,7 +115,7 @@ class Recorder:
 
     def saved(self, step: int, digest: str, num_bytes: int) -> None:
         """Acknowledge a checkpoint that is on the disk as a whole."""
-        self._writer.event("checkpoint.saved", step, {"digest": digest, "bytes": num_bytes})
+        self._writer.event(ledger.SAVED, step, {"digest": digest, "bytes": num_bytes})
 
     def resume_clock(self, seconds: float) -> None:
         """Leave out time that was not spent on training from its speed."""
@@ -145,8 +149,3 @@ class Recorder:
         for finding in report.findings:
             self._writer.event("safety.redacted", step, finding._asdict())
         self._writer.event("data.report", step, {**self.totals.documents, "redactions": dict(self.totals.redactions)})
-
-
-def say(text: str) -> None:
-    """Print for the person who watches, at once."""
-    print(text, file=sys.stdout, flush=True)

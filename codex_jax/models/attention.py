@@ -9,14 +9,28 @@ import jax.numpy as jnp
 from codex_jax.errors import ConfigError
 
 
-def check(implementation: str, dtype: jnp.dtype) -> None:
-    """Raise ConfigError when this machine, or this type of operands, cannot run the configured kernel."""
-    platform = jax.default_backend()
-    if implementation == "cudnn" and (platform != "gpu" or dtype.itemsize != 2):
-        raise ConfigError(
-            f"model.attention=cudnn needs an NVIDIA GPU and 16-bit products, but here are {platform} devices and "
-            f"{dtype.name} products; set model.attention to xla, or to auto, which chooses by itself"
-        )
+def pick(implementation: str, head_dim: int, length: int, dtype: jnp.dtype) -> str:
+    """Return the kernel for these shapes: the fused one where it was asked for, or fits and nothing was asked for.
+
+    ConfigError when it was asked for and does not fit.
+    """
+    if implementation == "xla":
+        return "xla"
+    here = {
+        "an NVIDIA GPU": jax.default_backend() == "gpu",
+        "16-bit products": dtype.itemsize == 2,
+        "heads of at most 128, a multiple of 8": head_dim <= 128 and head_dim % 8 == 0,
+        "an even length": length % 2 == 0,
+    }
+    if all(here.values()):
+        return "cudnn"
+    if implementation == "auto":
+        return "xla"
+    missing = ", ".join(need for need, holds in here.items() if not holds)
+    raise ConfigError(
+        f"model.attention=cudnn needs {missing}; here are {jax.default_backend()} devices, {dtype.name} products, "
+        f"heads of {head_dim} and {length} tokens. Set model.attention to xla, or to auto, which chooses by itself"
+    )
 
 
 def attend(
@@ -35,9 +49,7 @@ def attend(
       dtype: type of the operands of the two products.
       implementation: "auto", "xla" or "cudnn" (NVIDIA GPU, 16-bit dtype).
     """
-    if implementation == "auto":
-        implementation = "cudnn" if jax.default_backend() == "gpu" and dtype == jnp.bfloat16 else "xla"
-    if implementation == "cudnn":
+    if pick(implementation, query_BLHK.shape[3], query_BLHK.shape[1], dtype) == "cudnn":
         mask_B1LM = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
         hidden_BLHK = jax.nn.dot_product_attention(
             query_BLHK.astype(dtype),

@@ -35,7 +35,7 @@ class Definition(NamedTuple):
 def define(model: config.Model) -> Definition:
     """Build the configured family without allocating anything; ConfigError when it cannot run on these devices."""
     dtype = compute_dtype(model.compute_dtype)
-    attention.check(model.attention, dtype)
+    attention.pick(model.attention, model.width // model.num_heads, model.context_length, dtype)
     make = functools.partial(FAMILIES.get(model.name), model, dtype)
     module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
     graphdef, state = nnx.split(module)

@@ -83,7 +83,7 @@ class Block(nnx.Module):
     def __call__(self, hidden_BLD: jax.Array, segments_BL: jax.Array, key: jax.Array | None) -> jax.Array:
         keys = (None, None) if key is None else jax.random.split(key)
         read_BLD = self.attention(self.attention_norm(hidden_BLD), segments_BL)
-        hidden_BLD = _kept(hidden_BLD + dropout(read_BLD, self.rate, keys[0]), jnp.float32)
+        hidden_BLD = _kept(hidden_BLD + dropout(read_BLD, self.rate, keys[0]), jnp.dtype(jnp.float32))
         return hidden_BLD + dropout(self.mlp(self.mlp_norm(hidden_BLD)), self.rate, keys[1])
 
 

@@ -24,7 +24,9 @@ from codex_jax.errors import AssetError
 METRICS = "metrics.ndjson"
 EVENTS = "events.ndjson"
 # Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
-REPLAYED = ("data.", "safety.", "eval.", "sample")
+REPLAYED = ("data.", "safety.", "sample")
+# The event of a checkpoint that is on the disk as a whole.
+SAVED = "checkpoint.saved"
 RESERVED = frozenset({"run_id", "step", "time", "event"})
 
 
@@ -90,6 +92,19 @@ class Ledger:
         with self._lock:
             self._metrics.close()
             self._events.close()
+
+
+def refuse_to_lose_a_run(workdir: Path) -> None:
+    """Raise AssetError when the ledger tells of checkpoints; call it where there is none to go on from.
+
+    To begin again there would forget a run that was trained.
+    """
+    path = workdir / EVENTS
+    if path.exists() and (saved := [row["step"] for row in read(path) if row["event"] == SAVED]):
+        raise AssetError(
+            f"{workdir} holds a run that was saved at step {saved[-1]}, but its checkpoints are gone; put them back, "
+            "or choose another --workdir to begin anew"
+        )
 
 
 def read(path: Path, *, until: int | None = None) -> Iterator[dict[str, Any]]:

@@ -7,6 +7,7 @@ import re
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -31,10 +32,11 @@ _URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 MASK = "***"
 
 
-def collect(*, argv: Sequence[str], digests: Mapping[str, str]) -> dict[str, Any]:
+def collect(*, argv: Sequence[str], digests: Mapping[str, str], code: Path) -> dict[str, Any]:
     """Return the provenance of this process; `digests` are fingerprints the caller knows (config, data, tokenizer).
 
-    The values of flags that look like secrets are masked. Nothing is imported for its version.
+    `code` is the directory of the running program, whose commit is noted where git tracks it. The values of flags that
+    look like secrets are masked. Nothing is imported for its version.
     """
     return {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -44,7 +46,7 @@ def collect(*, argv: Sequence[str], digests: Mapping[str, str]) -> dict[str, Any
             "python": platform.python_implementation(),
             "cpus": os.cpu_count(),
         },
-        "git": _git(),
+        "git": _git(code),
         "argv": mask(argv),
         "digests": dict(digests),
     }
@@ -82,20 +84,20 @@ def _versions() -> dict[str, str | None]:
     return versions
 
 
-def _git() -> dict[str, Any] | None:
-    """Return commit and dirty flag of the repository around the current directory; None without git or repository."""
+def _git(code: Path) -> dict[str, Any] | None:
+    """Return commit and dirty flag of the repository that tracks this directory; None when none does."""
     if shutil.which("git") is None:
         return None
-    commit = _ask_git("rev-parse", "--verify", "HEAD")
-    status = _ask_git("status", "--porcelain", "--untracked-files=no")
-    if commit is None and status is None:
+    if not _ask_git(code, "ls-files", "."):  # an installed package may lie inside somebody else's repository
         return None
+    commit = _ask_git(code, "rev-parse", "--verify", "HEAD")
+    status = _ask_git(code, "status", "--porcelain", "--untracked-files=no")
     return {"commit": commit and commit.strip(), "dirty": None if status is None else bool(status.strip())}
 
 
-def _ask_git(*arguments: str) -> str | None:
+def _ask_git(code: Path, *arguments: str) -> str | None:
     # A repository's own config can name a program for fsmonitor to run: asking for the status must not start it.
-    command = ["git", "-c", "core.fsmonitor=false", *arguments]
+    command = ["git", "-C", str(code), "-c", "core.fsmonitor=false", *arguments]
     try:
         answer = subprocess.run(
             command,

@@ -8,7 +8,8 @@ from typing import Any
 
 from codex_jax import atomic
 from codex_jax.errors import AssetError
-from codex_jax.tracking import report_facts, report_sections
+from codex_jax.tracking import report_sections
+from codex_jax.tracking.report_facts import Facts
 
 
 # The page runs no script and loads nothing; the policy holds even if a text in it were to slip through as markup.
@@ -29,13 +30,12 @@ PAGE = """<!doctype html>
 """
 
 
-def write_report(workdir: Path) -> Path:
-    """Write WORKDIR/report.html from the files of the run directory and return its path.
+def write_report(workdir: Path, facts: Facts) -> Path:
+    """Write WORKDIR/report.html from the facts of its ledger and the files beside it, and return its path.
 
-    config.json and provenance.json may be absent. Raises AssetError when a file is damaged or the ledger is missing,
-    TrainingStopped when the page cannot be written.
+    config.json and provenance.json may be absent. Raises AssetError when one is damaged, TrainingStopped when the page
+    cannot be written.
     """
-    facts = report_facts.collect(workdir)
     config = _read_json(workdir / "config.json")
     settings, origin = config.get("settings", {}), config.get("origin", {})
     body = [

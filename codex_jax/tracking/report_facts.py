@@ -96,6 +96,8 @@ class Facts:
     checkpoints: Sampled = dataclasses.field(default_factory=lambda: Sampled(NUM_LISTED))
     life: Sampled = dataclasses.field(default_factory=lambda: Sampled(NUM_LISTED))
     """starts, ends and troubles"""
+    peak_rss_bytes: int = 0
+    """the most that any process of the run has said it took"""
     clock: Clock = dataclasses.field(default_factory=Clock)
 
 
@@ -147,7 +149,7 @@ def _take_event(facts: Facts, row: Mapping[str, Any]) -> None:
                 facts.quarantined.append(row)
         case "safety.redacted":
             facts.redactions[str(row.get("rule"))] += 1
-        case "checkpoint.saved":
+        case ledger.SAVED:
             facts.checkpoints.add(row)
         case event if not event.startswith(ledger.REPLAYED):
             facts.life.add(row)
@@ -156,3 +158,4 @@ def _take_event(facts: Facts, row: Mapping[str, Any]) -> None:
                 facts.start = row if event == "run.started" else facts.start
             elif event == "run.finished":
                 facts.status = str(row.get("status"))
+                facts.peak_rss_bytes = max(facts.peak_rss_bytes, row.get("peak_rss_bytes") or 0)

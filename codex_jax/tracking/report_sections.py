@@ -24,7 +24,7 @@ def header(facts: Facts, settings: Mapping[str, Any]) -> str:
         f"started {moment(facts.started)}" if facts.started is not None else "",
     ]
     line = " · ".join(escape(part) for part in facts_line if part)
-    state = "good" if facts.status in ("finished", "done") else "open"
+    state = "good" if facts.status == "finished" else "open"
     return (
         f"<header><p class=over>codex_jax run</p><h1>{escape(facts.run_id or 'no rows yet')} "
         f'<span class="status {state}">{escape(facts.status)}</span></h1><p class=muted>{line}</p></header>'

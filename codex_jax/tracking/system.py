@@ -1,15 +1,8 @@
-"""Memory of this process, in bytes."""
+"""What this process took of the machine."""
 
 import resource
 import sys
 from pathlib import Path
-
-import psutil
-
-
-def rss_bytes() -> int:
-    """Return the resident memory of this process now."""
-    return psutil.Process().memory_info().rss
 
 
 def peak_rss_bytes() -> int:

@@ -82,9 +82,7 @@ class Writer:
 
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Record something that happened; it is kept in the ledger only."""
-        self._ledger.event(name, step, fields)
-        self._step = step
-        self._report_problems()
+        self._ledger.event(name, step, fields)  # nothing else: the thread that saves calls it, too
 
     def sync(self) -> None:
         """Return when the ledger is safe on disk; call it before a checkpoint is acknowledged."""

@@ -14,8 +14,11 @@ PEAK = {
     "NVIDIA H100": 989e12,
     "NVIDIA H200": 989e12,
     "NVIDIA L4": 121e12,
+    "NVIDIA L40": 181e12,
+    "NVIDIA L40S": 362e12,
     "TPU v4": 275e12,
     "TPU v5 lite": 197e12,
+    "TPU v5": 459e12,  # what a v5p calls itself
     "TPU v5p": 459e12,
     "TPU v6 lite": 918e12,
 }
@@ -36,8 +39,15 @@ def peak(dtype: jnp.dtype) -> float | None:
     if device.platform == "cpu":
         # All virtual CPU devices share the cores, so one measurement is the whole machine.
         return _measured(dtype)
-    known = [value for kind, value in PEAK.items() if device.device_kind.startswith(kind) and dtype.itemsize == 2]
-    return jax.device_count() * known[0] if known else None
+    figure = known(device.device_kind) if dtype.itemsize == 2 else None
+    return jax.device_count() * figure if figure else None
+
+
+def known(kind: str) -> float | None:
+    """Return the figure of the longest name that `kind` begins with, word by word: an L40 is no L4."""
+    words = kind.replace("-", " ").split()
+    fits = [name for name in PEAK if words[: len(name.split())] == name.split()]
+    return PEAK[max(fits, key=len)] if fits else None
 
 
 def _measured(dtype: jnp.dtype, size: int = 1024) -> float:

@@ -12,6 +12,8 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 
+from codex_jax import trees
+from codex_jax.models import build
 from codex_jax.models.products import multiply, transposed
 
 
@@ -23,6 +25,24 @@ class Sums(NamedTuple):
     correct: jax.Array
     """weight of tokens whose likeliest prediction was right"""
     weight: jax.Array
+
+
+def of_batch(
+    definition: build.Definition,
+    parameters: trees.PyTree,
+    batch: tuple[jax.Array, ...],
+    key: jax.Array | None,
+    *,
+    chunk: int,
+) -> Sums:
+    """Return the sums of a model over a batch of tokens, targets, weights, segments and positions, each (B, L).
+
+    With a key, dropout is on. `chunk` counts tokens over all devices.
+    """
+    tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
+    model = definition.bind(parameters)
+    hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
+    return next_token(hidden_BLD, model.head(), targets_BL, weights_BL, chunk=chunk, dtype=model.shape.dtype)
 
 
 def next_token(
@@ -83,7 +103,7 @@ def _forward(
 
     zero = jnp.zeros((), jnp.float32)
     (loss, correct, slope_VD), slope_NCD = jax.lax.scan(add, (zero, zero, jnp.zeros_like(head_VD)), parts)
-    return (loss, correct), (slope_NCD.reshape(hidden_TD.shape), slope_VD)
+    return (loss, correct), (slope_NCD.swapaxes(0, 1).reshape(hidden_TD.shape), slope_VD)
 
 
 def _backward(
@@ -114,4 +134,5 @@ def _chunk_loss(
 
 
 def _chunks(chunk: int, *arrays: jax.Array) -> tuple[jax.Array, ...]:
-    return tuple(array.reshape(-1, chunk, *array.shape[1:]) for array in arrays)
+    # Token t goes to chunk t % n, so that each device, which holds neighbours, has its part of every chunk.
+    return tuple(array.reshape(chunk, -1, *array.shape[1:]).swapaxes(0, 1) for array in arrays)

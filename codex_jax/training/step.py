@@ -2,10 +2,11 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from codex_jax import config, trees
@@ -29,14 +30,17 @@ class Output(NamedTuple):
     """False: loss or gradient was not finite, and the state is as before"""
 
 
-Step = Callable[[TrainState, tuple[jax.Array, ...], jax.Array], tuple[TrainState, Output]]
+Step = Callable[[TrainState, tuple[jax.Array, ...], jax.Array | np.integer[Any]], tuple[TrainState, Output]]
 
 
-def make(settings: config.Config, definition: build.Definition, optimizer: optax.GradientTransformation) -> Step:
+def make(
+    settings: config.Config, definition: build.Definition, optimizer: optax.GradientTransformation, *, chunk: int
+) -> Step:
     """Return `train_step(state, batch, index) -> (state, Output)`, to be jitted once with the state donated.
 
     `batch` holds tokens, targets, weights, segments and positions, each (B, L), and `index` is its number: only a state
-    with `step == index` learns from it. A step that was refused so stops all that were dispatched behind it.
+    with `step == index` learns from it. A step that was refused so stops all that were dispatched behind it. The logits
+    of `chunk` tokens exist at one time, over all devices.
     """
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
@@ -45,17 +49,14 @@ def make(settings: config.Config, definition: build.Definition, optimizer: optax
     def loss_sums(
         parameters: trees.PyTree, batch: tuple[jax.Array, ...], key: jax.Array | None
     ) -> tuple[jax.Array, losses.Sums]:
-        tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
-        model = definition.bind(parameters)
-        hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
-        sums = losses.next_token(
-            hidden_BLD, model.head(), targets_BL, weights_BL, chunk=train.loss_chunk, dtype=model.shape.dtype
-        )
+        sums = losses.of_batch(definition, parameters, batch, key, chunk=chunk)
         return sums.loss, sums
 
     gradient = jax.grad(loss_sums, has_aux=True)
 
-    def train_step(state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array) -> tuple[TrainState, Output]:
+    def train_step(
+        state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
+    ) -> tuple[TrainState, Output]:
         key = jax.random.fold_in(state.key, state.step) if dropout_on else None
         if num_microbatches == 1:
             grads, sums = gradient(state.parameters, batch, key)
@@ -89,7 +90,7 @@ def _update(
     settings: config.Config,
     optimizer: optax.GradientTransformation,
     state: TrainState,
-    index: jax.Array,
+    index: jax.Array | np.integer[Any],
     grads: trees.PyTree,
     sums: losses.Sums,
 ) -> tuple[TrainState, Output]:

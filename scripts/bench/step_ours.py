@@ -1,7 +1,6 @@
 """Worker of step.py: one training step of GPT-2 124M by codex_jax, on whatever device jax finds."""
 
 import dataclasses
-import functools
 import os
 import sys
 
@@ -11,9 +10,7 @@ import paired
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import flops, optimizer
-from codex_jax.training import state as states
-from codex_jax.training import step as steps
+from codex_jax.training import flops, program
 
 
 def main(dtype: str, rows: int, length: int) -> None:
@@ -26,27 +23,20 @@ def main(dtype: str, rows: int, length: int) -> None:
         train=dataclasses.replace(base.train, global_batch_size=rows),
     )
     mesh = sharding.make_mesh(settings.parallel)
-    definition = build.define(settings.model)
-    tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
-    make_state = functools.partial(states.initial, settings, tx)
-    shardings = sharding.of_tree(jax.eval_shape(make_state), mesh)
-    state = jax.jit(make_state, out_shardings=shardings)()
-    step = jax.jit(
-        steps.make(settings, definition, tx), donate_argnums=0, out_shardings=(shardings, sharding.replicated(mesh))
-    )
+    model = program.make(settings, mesh)
     tokens = np.random.default_rng(0).integers(0, settings.model.vocab_size, (rows, length + 1)).astype(np.int32)
     ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
-    holder = [state, 0]
+    holder = [model.initial(), 0]
 
     def work() -> None:
-        holder[0], output = step(holder[0], batch, np.int32(holder[1]))
+        holder[0], output = model.update(holder[0], batch, np.int32(holder[1]))
         holder[1] += 1
         jax.block_until_ready(output)
 
     work()
     peak = flops.peak(build.compute_dtype(dtype))
-    per_step = flops.per_token(settings.model, trees.num_parameters(definition.abstract), length) * rows * length
+    per_step = flops.per_token(settings.model, trees.num_parameters(model.definition.abstract), length) * rows * length
     device = jax.devices()[0]
     paired.serve(
         work,

@@ -65,9 +65,7 @@ def check_kills(root: Path, kills: int, output: Path) -> None:
         assert found and found.step in (last, last + 1)
         step, leftovers = found.step, [path.name for path in layout.leftovers(root)]
         check_restores(root, step)
-        names = [reason.removeprefix(f"{root}/") for _, reason in found.skipped]
-        kinds = {".saving": "save", ".deleting": "deletion"}
-        assert names == [f"{name}: unfinished {kinds[Path(name).suffix]}" for name in leftovers]
+        assert found.skipped == []
         assert len(layout.steps(root)) <= 3  # two are kept, and a third may wait for its deletion
 
 

@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from codex_jax.errors import ConfigError
 from codex_jax.models import attention
 
 
@@ -52,3 +53,11 @@ def test_cudnn_kernel_and_its_gradient_equal_xla() -> None:
         strict=True,
     ):
         np.testing.assert_allclose(one, other, rtol=5e-2, atol=5e-2)
+
+
+def test_the_fused_kernel_is_refused_by_what_is_missing_and_auto_does_without_it() -> None:
+    if jax.default_backend() == "gpu":
+        pytest.skip("this is about machines without a GPU")
+    assert attention.pick("auto", 64, 128, jnp.dtype("bfloat16")) == "xla"
+    with pytest.raises(ConfigError, match="an NVIDIA GPU, heads of at most 128, a multiple of 8, an even length;"):
+        attention.pick("cudnn", 100, 17, jnp.dtype("bfloat16"))

@@ -2,11 +2,12 @@ import html.parser
 import json
 import math
 import random
+from pathlib import Path
 
 import pytest
 
 from codex_jax.errors import AssetError, TrainingStopped
-from codex_jax.tracking import charts, report
+from codex_jax.tracking import charts, report, report_facts
 from codex_jax.tracking.curves import Curve
 from codex_jax.tracking.writer import Writer
 
@@ -48,6 +49,10 @@ class Page(html.parser.HTMLParser):
         return " ".join(self.texts)
 
 
+def write(workdir: Path) -> Path:
+    return report.write_report(workdir, report_facts.collect(workdir))
+
+
 def write_run(workdir, *, evil="plain", finish=True):
     settings = {"model": {"name": evil, "num_layers": 2, "width": 64}, "run": {"seed": 1}}
     origin = {"model.name": evil, "model.num_layers": "default", "model.width": "default", "run.seed": "command line"}
@@ -73,7 +78,7 @@ def write_run(workdir, *, evil="plain", finish=True):
 
 def test_the_page_shows_the_numbers_of_the_run(tmp_path):
     write_run(tmp_path)
-    words = Page(report.write_report(tmp_path).read_text()).words
+    words = Page(write(tmp_path).read_text()).words
     expected = ["0.080", "3.250", "step 75", "25.8", "25.0 %", "6.125", "124M", "205k", "4,321", "77", "1,234"]
     expected += ["2.0\N{NO-BREAK SPACE}MB", "command line", "text of 100", "finished", "unigram entropy"]
     assert [text for text in expected if text not in words] == []
@@ -81,7 +86,7 @@ def test_the_page_shows_the_numbers_of_the_run(tmp_path):
 
 def test_every_text_of_a_user_is_escaped(tmp_path):
     write_run(tmp_path, evil=EVIL)
-    page = Page(report.write_report(tmp_path).read_text())
+    page = Page(write(tmp_path).read_text())
     tags = {tag for tag, _ in page.tags}
     assert not tags & {"script", "img", "iframe", "a", "link", "object"}
     assert page.words.count("<script>alert('x')</script>") >= 12
@@ -90,7 +95,7 @@ def test_every_text_of_a_user_is_escaped(tmp_path):
 
 def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
     write_run(tmp_path)
-    text = report.write_report(tmp_path).read_text()
+    text = write(tmp_path).read_text()
     page = Page(text)
     assert "http://" not in text
     assert "https://" not in text
@@ -104,25 +109,25 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
 def test_a_run_that_has_only_started_has_a_report(tmp_path):
     with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
         writer.event("run.started", 0, {})
-    words = Page(report.write_report(tmp_path).read_text()).words
+    words = Page(write(tmp_path).read_text()).words
     assert "not finished" in words
     assert "No values yet." in words
 
 
 def test_an_empty_run_directory_has_a_report_and_a_foreign_one_has_none(tmp_path):
     Writer(tmp_path, run_id="r1", resume_step=0, sinks={}).close("finished")
-    assert "no rows yet" in report.write_report(tmp_path).read_text()
+    assert "no rows yet" in write(tmp_path).read_text()
     with pytest.raises(AssetError, match="missing"):
-        report.write_report(tmp_path.parent)
+        write(tmp_path.parent)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", ""])
 def test_a_damaged_config_is_named_and_the_old_report_stays(tmp_path, content):
     write_run(tmp_path)
-    before = report.write_report(tmp_path).read_bytes()
+    before = write(tmp_path).read_bytes()
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(AssetError, match=r"config\.json is damaged"):
-        report.write_report(tmp_path)
+        write(tmp_path)
     assert (tmp_path / "report.html").read_bytes() == before
 
 
@@ -130,7 +135,7 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path):
     write_run(tmp_path)
     (tmp_path / "report.html").mkdir()
     with pytest.raises(TrainingStopped, match=r"report\.html"):
-        report.write_report(tmp_path)
+        write(tmp_path)
     assert not (tmp_path / "report.html.tmp").exists()
 
 
@@ -146,7 +151,7 @@ def test_time_at_work_leaves_out_the_pause_before_a_resume(tmp_path, monkeypatch
         writer.event("run.resumed", 1, {"from_step": 1, "skipped": []})
         now[0] += 23
         writer.scalars(2, "train", {"loss": 1.0})
-    assert "1m23s" in Page(report.write_report(tmp_path).read_text()).words
+    assert "1m23s" in Page(write(tmp_path).read_text()).words
 
 
 def test_a_long_curve_is_thinned_and_keeps_its_spikes():
@@ -182,7 +187,7 @@ def test_values_that_are_not_finite_are_counted_not_drawn(tmp_path):
     with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
         for step in range(1, 5):
             writer.scalars(step, "train", {"loss": math.inf if step == 2 else 1.0})
-    text = report.write_report(tmp_path).read_text()
+    text = write(tmp_path).read_text()
     assert "Rows whose loss was not finite: 1." in text
     assert "MNaN" not in text
     assert "nan" not in Page(text).words

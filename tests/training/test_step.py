@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +15,10 @@ from jax.sharding import Mesh
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import optimizer, schedule
-from codex_jax.training import state as states
-from codex_jax.training import step as steps
+from codex_jax.training import optimizer, program, schedule
+from codex_jax.training.program import Program
+from codex_jax.training.state import TrainState
+from codex_jax.training.step import Output
 
 
 pytestmark = pytest.mark.model
@@ -61,29 +62,24 @@ def batch_of(index: int, *, length: int = 16) -> tuple[np.ndarray[Any, Any], ...
 
 
 class Compiled(NamedTuple):
-    """A way to make the state and to update it, compiled at most once for all tests."""
+    """The program on some devices, compiled at most once for all tests."""
 
     mesh: Mesh
-    initial: Callable[[], states.TrainState]
-    step: Callable[..., tuple[states.TrainState, steps.Output]]
+    program: Program
+
+    def initial(self) -> TrainState:
+        return self.program.initial()
 
     def update(
-        self, state: states.TrainState, batch: tuple[np.ndarray[Any, Any], ...], index: int
-    ) -> tuple[states.TrainState, steps.Output]:
-        return self.step(state, sharding.place(batch, self.mesh), np.int32(index))
+        self, state: TrainState, batch: tuple[np.ndarray[Any, Any], ...], index: int
+    ) -> tuple[TrainState, Output]:
+        return self.program.update(state, sharding.place(batch, self.mesh), np.int32(index))
 
 
 @functools.cache
 def prepare(settings: config.Config, parallel: config.Parallel) -> Compiled:
     mesh = mesh_of(parallel)
-    definition = build.define(settings.model)
-    tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
-    make_state = functools.partial(states.initial, settings, tx)
-    places = jax.tree.map(lambda leaf: leaf.sharding, sharding.abstract(make_state, mesh))
-    step = jax.jit(
-        steps.make(settings, definition, tx), donate_argnums=0, out_shardings=(places, sharding.replicated(mesh))
-    )
-    return Compiled(mesh, jax.jit(make_state, out_shardings=places), step)
+    return Compiled(mesh, program.make(settings, mesh))
 
 
 class Run(NamedTuple):

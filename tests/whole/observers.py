@@ -14,9 +14,7 @@ from codex_jax.data import pipeline
 from codex_jax.errors import CodexError
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
-from codex_jax.training import optimizer
-from codex_jax.training import state as states
-from codex_jax.training import step as steps
+from codex_jax.training import program as training_program
 
 
 SMALL: dict[str, Any] = {
@@ -64,13 +62,14 @@ def resolve(changes: Mapping[str, Any]) -> config.Config:
 
 def program(settings: config.Config) -> str:
     """The update as it is given to the compiler."""
-    definition = build.define(settings.model)
-    tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
-    state = jax.eval_shape(lambda: states.initial(settings, tx))
+    mesh = jax.make_mesh(
+        (1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 3
+    )
+    made = training_program.make(settings, mesh)
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
-    return jax.jit(steps.make(settings, definition, tx)).lower(state, batch, index).as_text()
+    return made.update.lower(made.target, batch, index).as_text()  # type: ignore[attr-defined]
 
 
 def refusal(settings: config.Config) -> str:

@@ -168,6 +168,33 @@ def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refu
     assert (tmp_path / "run" / "config.json").read_text() == '{"run_id": '
 
 
+def test_devices_that_are_not_there_are_named(refused: Refused) -> None:
+    message = refused(2, {}, env={"JAX_PLATFORMS": "cuda"})
+    assert "jax finds no devices of cuda" in message
+
+
+def test_run_whose_checkpoints_are_gone_is_not_forgotten(run_main: Any, corpus: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    short = {"train.num_steps": 2, "eval.every_steps": 2}
+    assert run_main(small_run.arguments(corpus, workdir, short)).returncode == 0
+    files = ("config.json", "metrics.ndjson", "events.ndjson", "report.html")
+    before = {name: (workdir / name).read_bytes() for name in files}
+    shutil.rmtree(workdir / "checkpoints")
+    other = short | {"optimizer.learning_rate": 1e-3}
+    assert "saved at step 2" in message_of(run_main(small_run.arguments(corpus, workdir, other)), 3)
+    assert {name: (workdir / name).read_bytes() for name in before} == before
+
+
+def test_run_goes_on_without_the_history_that_was_moved_away(run_main: Any, corpus: Path, tmp_path: Path) -> None:
+    workdir = tmp_path / "run"
+    args = small_run.arguments(corpus, workdir, {"train.num_steps": 2, "eval.every_steps": 2})
+    assert run_main(args).returncode == 0
+    (workdir / "metrics.ndjson").unlink()
+    again = run_main(args)
+    assert again.returncode == 0, again.stderr
+    assert "peak memory" in again.stdout and "training loss" not in again.stdout
+
+
 def test_few_broken_rows_are_put_aside_and_named(run_main: Any, tmp_path: Path) -> None:
     rows, workdir = tmp_path / "rows.jsonl", tmp_path / "run"
     small_run.write_rows(rows, broken=4, whole=396)
