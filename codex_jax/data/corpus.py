@@ -6,7 +6,7 @@ Nothing is kept per document or unit, only a few numbers per file, so memory doe
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -53,7 +53,7 @@ class Corpus:
         """Units of all files."""
         return int(self.ends_F[-1])
 
-    def read(self, units: Sequence[int], data: config.Data) -> Iterator[Entry]:
+    def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         """Yield what these units hold, in their order; AssetError when a file is not what it was."""
         reader = sources.SOURCES.get(self.source)
         for unit in units:

@@ -4,17 +4,16 @@ Each window is a pure function of (seed, epoch, number), so a position in the da
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from codex_jax import config
 from codex_jax.data import documents, packing
 from codex_jax.data.batch import Rows
-from codex_jax.data.corpus import Corpus, Entry
+from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.order import Order, number_of
 from codex_jax.data.report import Quarantined, Redaction, Report
 from codex_jax.safety import engine
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -38,7 +37,7 @@ class Reader:
     split: str
     """train or validation; all: every document, whatever data.validation_fraction says"""
 
-    def read(self, units: Sequence[int], report: Report) -> Iterator[list[tuple[str, bool]]]:
+    def read(self, units: Iterable[int], report: Report) -> Iterator[list[tuple[str, bool]]]:
         """Yield the pieces of each document that belongs to the split, and count all of them in `report`."""
         lines = _Lines()
         for file, row in self.corpus.read(units, self.data):
@@ -49,7 +48,7 @@ class Reader:
                 report.rows.append(Quarantined(path, lines.number(path, row.offset), row.offset, row.reason))
             elif self._other_split(row):
                 report.held_out += 1
-            elif pieces := self._pieces(Entry(file, row), row, report):
+            elif pieces := self._pieces(self.corpus.files[file].path, row, report):
                 report.trained += 1
                 report.bytes += len(row.content)
                 yield pieces
@@ -62,37 +61,14 @@ class Reader:
         held_out = documents.is_held_out(document.digest, self.data.validation_fraction)
         return held_out != (self.split == "validation")
 
-    def _pieces(self, entry: Entry, document: Document, report: Report) -> list[tuple[str, bool]]:
+    def _pieces(self, path: str, document: Document, report: Report) -> list[tuple[str, bool]]:
         if not self.redact:
             return [(document.text, True)]
         pieces, findings = engine.default().redact(document.text)
         for rule, start, end in findings:
             report.redactions[rule] += 1
-            path = self.corpus.files[entry.file].path
             report.findings.append(Redaction(rule, path, document.offset, start, end, document.digest))
         return pieces if any(learnt and text.strip() for text, learnt in pieces) or not findings else []
-
-
-class Order(NamedTuple):
-    """Which units make up which window: a permutation of all units for each epoch, dealt out like cards."""
-
-    num_units: int
-    num_windows: int
-    seed: int
-
-    def units(self, epoch: int, window: int) -> list[int]:
-        """Return the units of a window; every unit is in exactly one window of an epoch."""
-        import grain  # imports jax, which those who only want the tokenizer need not wait for
-
-        shuffled = grain.MapDataset.range(self.num_units).shuffle(seed=_number("units", self.seed) % 2**32)
-        first = epoch * self.num_units
-        return [shuffled[first + place] for place in range(window, self.num_units, self.num_windows)]
-
-
-def make_order(corpus: Corpus, window_bytes: int, seed: int) -> Order:
-    """Return the order of a corpus in windows of about `window_bytes`."""
-    windows = min(-(-corpus.num_bytes // window_bytes), corpus.num_units)
-    return Order(corpus.num_units, windows, seed)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -108,7 +84,7 @@ class Builder:
         epoch, window = divmod(number, self.order.num_windows)
         rows, report = self._pack(self.order.units(epoch, window))
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
-        bits = np.random.Philox(key=_number("rows", self.order.seed, epoch, window))
+        bits = np.random.Philox(key=number_of("rows", self.order.seed, epoch, window))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")
         return Window(packing.take(rows, order), report)
 
@@ -152,8 +128,3 @@ class _Lines:
                 at += len(block)
         self._last = (path, at, line)
         return line
-
-
-def _number(*parts: str | int) -> int:
-    """Return 128 bits that depend on all parts and look like chance."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:16], "big")

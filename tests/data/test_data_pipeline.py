@@ -1,6 +1,8 @@
 """The stream of batches: deterministic, resumable at every batch, every document accounted for."""
 
+import itertools
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +323,30 @@ def test_tokenizer_trained_on_the_corpus_sees_neither_secrets_nor_validation(tmp
     vocabulary = {made.decode([index]) for index in range(made.vocab_size)}
     assert " word" in vocabulary or "word" in vocabulary
     assert not any("someone" in token or "example" in token or "REDACTED" in token for token in vocabulary)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "book.txt"])
+def test_cached_tokenizer_is_the_one_its_settings_would_train(tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    path = write_jsonl(tmp_path / name, range(400))
+    changes = {"tokenizer__train_bytes": 2000, "tokenizer__vocab_size": 400}
+    digests = {}
+    for cache in ("shared", "shared", "alone"):
+        monkeypatch.setenv("CODEX_CACHE_DIR", str(tmp_path / cache))
+        settings = settings_for(path, data__window_bytes=65_536 if digests else 1024, **changes)
+        digests[cache] = pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data)).digest
+    assert digests["shared"] == digests["alone"]
+
+
+def test_window_of_rows_draws_on_many_places(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", range(6000))
+    settings = settings_for(path, data__window_bytes=65_536, data__sequence_length=64)
+    stream = open_stream(settings, 1)
+    shown = "".join(TOKENIZER.decode(next(stream).tokens_BL[0]) for _ in range(300))
+    stream.close()
+    numbers = sorted(map(int, re.findall(r"document (\d+):", shown)))
+    assert numbers[0] < 1000 and numbers[-1] > 5000
+    gaps = sum(after - before > 20 for before, after in itertools.pairwise(numbers))
+    assert gaps > 15
 
 
 def test_text_file_is_trained_or_held_out_to_the_last_byte(tmp_path: Path) -> None:
