@@ -70,14 +70,14 @@ class Data:
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(16_777_216, "a longer JSONL row is quarantined, in bytes", low=64)
+    max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)
     max_quarantined: float = knob(
         0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
     )
     window_bytes: int = knob(
         2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
     )
-    encode_chunk_size: int = knob(256, "pieces of text handed to the tokenizer in one call", low=1)
+    encode_chunk_size: int = knob(256, "most pieces of text handed to the tokenizer in one call", low=1)
     workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
     prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 
 from codex_jax import config
-from codex_jax.data import documents, packing
+from codex_jax.data import documents, encoding, packing
 from codex_jax.data.batch import Rows
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document
@@ -93,16 +93,13 @@ class Builder:
         texts, learnt, ends = [], [], []
         for pieces in self.reader.read(units, report):
             for text, keep in pieces:
-                texts.append(text)
-                learnt.append(keep)
-                ends.append(False)
+                parts = list(encoding.cut(text))
+                texts += parts
+                learnt += [keep] * len(parts)
+                ends += [False] * len(parts)
             ends[-1] = True
         data = self.reader.data
-        tokens = [
-            ids
-            for start in range(0, len(texts), data.encode_chunk_size)
-            for ids in self.tokenizer.encode(texts[start : start + data.encode_chunk_size])
-        ]
+        tokens = encoding.encode(self.tokenizer, texts, data.encode_chunk_size)
         report.tokens = sum(ids.size for ids in tokens) + report.trained
         length, eos = data.sequence_length, self.tokenizer.eos_id
         return packing.pack(tokens, learnt, ends, length=length, eos=eos), report
