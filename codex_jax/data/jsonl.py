@@ -79,8 +79,6 @@ def _document(row: dict[str, Any], offset: int, field: str) -> Document | BadRow
     text = row[field]
     if not isinstance(text, str):
         return BadRow(offset, f"field {field!r} is not a string but a {type(text).__name__}")
-    if not text.strip():
-        return BadRow(offset, f"field {field!r} is empty")
     try:
         return Document(text, text.encode(), offset)
     except UnicodeEncodeError:

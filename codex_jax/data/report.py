@@ -31,14 +31,15 @@ class Quarantined(NamedTuple):
     """A row that could not be read."""
 
     file: str
-    line: int
-    """from 1"""
+    line: int | None
+    """from 1; None behind the first GiB of a file"""
     offset: int
     """in bytes"""
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} (byte {self.offset}): {self.reason}"
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.file}{line} (byte {self.offset}): {self.reason}"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,7 +52,7 @@ class Report:
     held_out: int = 0
     """belong to the other split"""
     filtered: int = 0
-    """of which redaction left nothing"""
+    """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0
     """could not be read"""
     bytes: int = 0

@@ -164,7 +164,7 @@ def nothing_to_learn(reports: list[Report]) -> str:
         total.add(report)
     return (
         f"no document to train on: of {total.read} read, {total.held_out} are held out by data.validation_fraction, "
-        f"{total.filtered} held nothing but secrets, {total.quarantined} could not be read; add documents to data.paths"
+        f"{total.filtered} held no text or nothing but secrets, {total.quarantined} could not be read; add documents to data.paths"
     )
 
 

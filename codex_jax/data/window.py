@@ -13,6 +13,7 @@ from codex_jax.data import documents, encoding, packing
 from codex_jax.data.batch import Rows
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.lines import Lines
 from codex_jax.data.order import Order, number_of
 from codex_jax.data.report import Quarantined, Redaction, Report
 from codex_jax.safety import engine
@@ -36,19 +37,19 @@ class Reader:
     redact: bool
     split: str
     """train or validation; all: every document, whatever data.validation_fraction says"""
+    lines: Lines = dataclasses.field(default_factory=Lines, init=False, compare=False)
 
     def read(self, units: Iterable[int], report: Report) -> Iterator[list[tuple[str, bool]]]:
         """Yield the pieces of each document that belongs to the split, and count all of them in `report`."""
-        lines = _Lines()
         for file, row in self.corpus.read(units, self.data):
+            path = self.corpus.files[file].path
             report.read += 1
             if isinstance(row, BadRow):
-                path = self.corpus.files[file].path
                 report.quarantined += 1
-                report.rows.append(Quarantined(path, lines.number(path, row.offset), row.offset, row.reason))
+                report.rows.append(Quarantined(path, self.lines.number(path, row.offset), row.offset, row.reason))
             elif self._other_split(row):
                 report.held_out += 1
-            elif pieces := self._pieces(self.corpus.files[file].path, row, report):
+            elif pieces := self._pieces(path, row, report):
                 report.trained += 1
                 report.bytes += len(row.content)
                 yield pieces
@@ -62,13 +63,13 @@ class Reader:
         return held_out != (self.split == "validation")
 
     def _pieces(self, path: str, document: Document, report: Report) -> list[tuple[str, bool]]:
-        if not self.redact:
-            return [(document.text, True)]
-        pieces, findings = engine.default().redact(document.text)
-        for rule, start, end in findings:
-            report.redactions[rule] += 1
-            report.findings.append(Redaction(rule, path, document.offset, start, end, document.digest))
-        return pieces if any(learnt and text.strip() for text, learnt in pieces) or not findings else []
+        pieces = [(document.text, True)]
+        if self.redact:
+            pieces, findings = engine.default().redact(document.text)
+            for rule, start, end in findings:
+                report.redactions[rule] += 1
+                report.findings.append(Redaction(rule, path, document.offset, start, end, document.digest))
+        return pieces if any(learnt and text.strip() for text, learnt in pieces) else []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -103,25 +104,3 @@ class Builder:
         report.tokens = sum(ids.size for ids in tokens) + report.trained
         length, eos = data.sequence_length, self.tokenizer.eos_id
         return packing.pack(tokens, learnt, ends, length=length, eos=eos), report
-
-
-class _Lines:
-    """Line numbers of byte offsets; bad rows of a file come in rising order, so each part is counted once."""
-
-    def __init__(self) -> None:
-        self._last = ("", 0, 1)
-
-    def number(self, path: str, offset: int) -> int:
-        known, at, line = self._last
-        if known != path or offset < at:
-            at, line = 0, 1
-        with open(path, "rb") as file:
-            file.seek(at)
-            while at < offset:
-                block = file.read(min(offset - at, 1 << 20))
-                if not block:
-                    break
-                line += block.count(b"\n")
-                at += len(block)
-        self._last = (path, at, line)
-        return line

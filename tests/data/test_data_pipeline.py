@@ -229,6 +229,18 @@ def test_document_that_is_all_secret_is_filtered(tmp_path: Path) -> None:
     assert (report.read, report.trained, report.filtered) == (6, 5, 1)
 
 
+@pytest.mark.parametrize("safety", [True, False])
+def test_rows_without_text_are_filtered_however_many(tmp_path: Path, safety: bool) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", range(5))
+    with open(path, "a") as file:
+        file.write('{"text": ""}\n{"text": " \\n"}\n' * 3)
+    stream = open_stream(settings_for(path, data__validation_fraction=1e-9, safety__enabled=safety), 1)
+    next(stream)
+    (report,) = stream.take_reports()
+    stream.close()
+    assert (report.read, report.trained, report.filtered, report.quarantined) == (11, 5, 6, 0)
+
+
 def test_safety_switched_off_keeps_the_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "write to someone@example.com"}) + "\n")
@@ -287,7 +299,9 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "ghp_" + "a1B2" * 9}) + "\n")
     stream = open_stream(settings_for(path, data__validation_fraction=1e-9), 1)
-    with pytest.raises(AssetError, match=r"no document to train on: of 2 read, 0 are held out.*2 held nothing but"):
+    with pytest.raises(
+        AssetError, match=r"no document to train on: of 2 read, 0 are held out.*2 held no text or nothing but"
+    ):
         next(stream)
     stream.close()
 
