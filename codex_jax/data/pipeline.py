@@ -53,6 +53,7 @@ def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, 
     )
     fingerprint = {
         **_content(settings, corpus),
+        "validation": corpus.validation.fingerprint if corpus.validation else "a share of the corpus",
         "tokenizer": tokenizer.digest,
         "run.seed": seed,
         "data.sequence_length": data.sequence_length,

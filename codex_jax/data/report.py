@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from codex_jax.errors import TrainingStopped
@@ -80,20 +81,26 @@ class Quarantine:
         self.quarantined = 0
         self._examples: list[Quarantined] = []
 
-    def check(self, report: Report, *, complete: bool) -> None:
-        """Count a report; TrainingStopped when too many documents could not be read.
+    def check(self, reports: Sequence[Report], *, complete: bool) -> None:
+        """Count reports; TrainingStopped when too many documents could not be read.
 
-        It judges from 1,000 documents on, or when `complete` says that there are no more.
+        It judges from 1,000 documents on, or when `complete` says that every document was counted once.
         """
-        self.read += report.read
-        self.quarantined += report.quarantined
-        self._examples += report.rows[: _SHOWN - len(self._examples)]
+        for report in reports:
+            self.read += report.read
+            self.quarantined += report.quarantined
+            self._examples += report.rows[: _SHOWN - len(self._examples)]
         if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
             return
         share = self.quarantined / self.read
         if share > self._limit:
-            first = "".join(f"\n  {row}" for row in self._examples)
             raise TrainingStopped(
                 f"{self.quarantined} of {self.read} documents ({share:.1%}) could not be read, more than "
-                f"data.max_quarantined={self._limit}; repair them or raise it. The first:{first}"
+                f"data.max_quarantined={self._limit}; repair them or raise it. {self._shown()}"
             )
+
+    def _shown(self) -> str:
+        # A run that goes on has counted rows that an earlier process saw.
+        if not self._examples:
+            return "Their places are in events.ndjson, as data.quarantined"
+        return "Some of them:" + "".join(f"\n  {row}" for row in self._examples)

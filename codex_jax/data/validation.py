@@ -22,7 +22,7 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
         missing -= len(rows.tokens_BM)
         if not missing:
             break
-    Quarantine(build.reader.data.max_quarantined).check(report, complete=number == windows - 1)
+    Quarantine(build.reader.data.max_quarantined).check([report], complete=number == windows - 1)
     rows = packing.join(parts)
     count = len(rows.tokens_BM)
     if not count:

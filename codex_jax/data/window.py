@@ -84,6 +84,8 @@ class Builder:
         """Read, redact, tokenise, pack and shuffle a window; AssetError when its files cannot be read."""
         epoch, window = divmod(number, self.order.num_windows)
         rows, report = self._pack(self.order.units(epoch, window))
+        if epoch:
+            report.findings = []  # their places were reported the first time; the counts go on
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
         bits = np.random.Philox(key=number_of("rows", self.order.seed, epoch, window))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")
