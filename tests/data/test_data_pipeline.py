@@ -379,6 +379,16 @@ def test_position_of_other_data_is_refused_naming_what_differs(tmp_path: Path, r
             open_stream(settings_for(rows)).restore({**state, **damage})
 
 
+def test_position_with_other_validation_files_is_refused(tmp_path: Path, rows: Path) -> None:
+    other = write_jsonl(tmp_path / "other.jsonl", range(900, 910))
+    settings = settings_for(rows, data__validation_paths=(str(other),))
+    state = take(open_stream(settings), 2)[-1][2]
+    open_stream(settings).restore(state)
+    write_jsonl(other, range(900, 911))
+    with pytest.raises(AssetError, match=r"(?s)other data:\n  validation: "):
+        open_stream(settings).restore(state)
+
+
 def test_workers_prefetch_and_batch_size_may_change_at_a_resume(rows: Path) -> None:
     state = take(open_stream(settings_for(rows)), 3)[-1][2]
     stream = open_stream(settings_for(rows, data__prefetch_batches=5, data__encode_chunk_size=3), 2)
