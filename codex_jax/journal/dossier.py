@@ -10,6 +10,7 @@ import jax
 from codex_jax import config, digest, rundir, trees
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.report import Report
+from codex_jax.journal import accounts
 from codex_jax.journal.recorder import say
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -54,7 +55,8 @@ def begin_run(
         "safety_enabled": settings.safety.enabled,
     }
     writer.event("run.started", 0, fields)
-    writer.event("data.validation", 0, {"read": held_out.read, "kept": held_out.trained, "bytes": held_out.bytes})
+    accounts.write_exceptions(writer, 0, "validation", held_out)
+    writer.event("data.validation", 0, {**accounts.counts(held_out), "bytes": held_out.bytes})
     writer.scalars(0, "baseline", {"unigram_entropy": entropy})
 
 
