@@ -16,11 +16,13 @@ from codex_jax import atomic, config, schema
 from codex_jax.errors import AssetError, ConfigError
 
 
-# What may differ between the processes that make up one run. All else decides its numbers.
+# What may differ between the processes that make up one run. All else decides its numbers. Where the data and the
+# tokenizer lie does not: the stream's fingerprint covers their content.
 MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel)\.",
     r"^train\.log_every$",
-    r"^data\.(workers|prefetch_batches|max_quarantined)$",
+    r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
+    r"^(data\.(source|paths|validation_paths)|tokenizer\.path)$",
 )
 
 
