@@ -39,7 +39,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stack.enter_context(rundir.claim(workdir))
         found = store.find_newest(workdir / "checkpoints")
         start = found.step if found else 0
-        run_id = rundir.begin(workdir, settings, origin, found.meta if found else None)
+        run_id = rundir.identify(workdir, settings, found.meta if found else None)
 
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
@@ -73,6 +73,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         evaluate_on = evaluate.make(settings, definition, mesh)
         sample = generate.make(settings, definition, tokenizer)
 
+        rundir.begin(workdir, run_id, settings, origin)
         writer = stack.enter_context(
             open_writer(
                 workdir,

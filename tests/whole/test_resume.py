@@ -141,6 +141,7 @@ def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     assert refused.returncode == 3
     assert "position is one in other data" in refused.stderr and "corpus: " in refused.stderr
     assert "tokenizer: " not in refused.stderr
+    assert (workdir / "config.json").read_bytes() == (straight / "config.json").read_bytes()
     moved = {"tokenizer.path": workdir / "tokenizer", "data.source": "TEXT", "data.encode_chunk_size": 7}
     assert "from step 12" in finish(small_run.arguments(copy, workdir, moved), main_env)
     assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
