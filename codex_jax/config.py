@@ -6,8 +6,8 @@ and `resolve()` makes of it the frozen `Config` that the rest of the program rea
 
 import dataclasses
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -70,14 +70,14 @@ class Data:
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(16_777_216, "a longer JSONL row is quarantined, in bytes", low=64)
+    max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)
     max_quarantined: float = knob(
         0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
     )
     window_bytes: int = knob(
         2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
     )
-    encode_chunk_size: int = knob(256, "pieces of text handed to the tokenizer in one call", low=1)
+    encode_chunk_size: int = knob(256, "most pieces of text handed to the tokenizer in one call", low=1)
     workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
     prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
 
@@ -190,7 +190,7 @@ def to_dict(config: Config) -> dict[str, Any]:
 
 
 def resolve(settings: Mapping[str, Any]) -> Config:
-    """Check nested settings against the schema and return the frozen tree; ConfigError lists every violation."""
+    """Check settings, nested or by dotted name, and return the frozen tree; ConfigError lists every violation."""
     given = dict(schema.flatten(settings))
     known = {name: (field, kind) for name, field, kind in schema.walk(Config)}
     problems = [f"unknown key {name}{schema.nearest(name, list(known))}" for name in given if name not in known]
@@ -198,14 +198,14 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     values = {}
     for name, (field, kind) in known.items():
         if name in given:
-            values[name], wrong = schema.check(name, given[name], field, kind)
+            value, wrong = schema.check(name, given[name], field, kind)
             problems += wrong
+            if not wrong:
+                values[name] = value
+    problems += _contradictions(values)
     if problems:
         raise ConfigError(listing(problems))
-    config = schema.build(Config, values)
-    if problems := _cross_field(config):
-        raise ConfigError(listing(problems))
-    return config
+    return schema.build(Config, values)
 
 
 def listing(problems: list[str]) -> str:
@@ -216,45 +216,69 @@ def listing(problems: list[str]) -> str:
     return "\n".join([head, *(f"  {problem}" for problem in problems)])
 
 
-def _cross_field(config: Config) -> list[str]:
-    """Return what is wrong between values that are each right alone; `sharding` checks what depends on the devices."""
-    model, data, train, optimizer = config.model, config.data, config.train, config.optimizer
-    microbatch = train.microbatch_size or train.global_batch_size
-    checks = [
-        (
-            model.width % model.num_heads == 0,
-            f"model.width={model.width} is not a multiple of model.num_heads={model.num_heads}",
-        ),
-        (
-            model.num_layers % model.scan_unroll == 0,
-            f"model.scan_unroll={model.scan_unroll} does not divide model.num_layers={model.num_layers}",
-        ),
-        (
-            data.sequence_length <= model.context_length,
-            f"data.sequence_length={data.sequence_length} is longer than model.context_length={model.context_length}",
-        ),
-        (
-            train.global_batch_size % microbatch == 0,
-            f"train.microbatch_size={microbatch} does not divide train.global_batch_size={train.global_batch_size}",
-        ),
-        (
-            optimizer.final_learning_rate <= optimizer.learning_rate,
-            f"optimizer.final_learning_rate={optimizer.final_learning_rate} is above "
-            f"optimizer.learning_rate={optimizer.learning_rate}",
-        ),
-        (
-            config.generate.num_tokens < model.context_length,
-            f"generate.num_tokens={config.generate.num_tokens} leaves no room for a prompt in "
-            f"model.context_length={model.context_length}",
-        ),
-        (
-            bool(data.validation_paths) or data.validation_fraction > 0,
-            "data.validation_fraction=0 leaves nothing to validate on: raise it or name data.validation_paths",
-        ),
-        (
-            bool(data.paths) or data.source in ("", "stdlib"),
-            f"data.source={data.source} reads files: name them in data.paths",
-        ),
-        (not data.paths or data.source != "stdlib", "data.source=stdlib reads no data.paths: leave one of them out"),
-    ]
-    return [message for holds, message in checks if not holds]
+class _Rule(NamedTuple):
+    """What must hold between values that are each right alone."""
+
+    names: tuple[str, ...]
+    holds: Callable[..., bool]
+    """of the values of those names"""
+    says: str
+    """when it does not hold, with the values in their order"""
+
+
+# `sharding` checks what depends on the devices.
+_RULES = (
+    _Rule(
+        ("model.width", "model.num_heads"),
+        lambda width, heads: width % heads == 0,
+        "model.width={} is not a multiple of model.num_heads={}",
+    ),
+    _Rule(
+        ("model.scan_unroll", "model.num_layers"),
+        lambda unroll, layers: layers % unroll == 0,
+        "model.scan_unroll={} does not divide model.num_layers={}",
+    ),
+    _Rule(
+        ("data.sequence_length", "model.context_length"),
+        lambda length, context: length <= context,
+        "data.sequence_length={} is longer than model.context_length={}",
+    ),
+    _Rule(
+        ("train.microbatch_size", "train.global_batch_size"),
+        lambda microbatch, batch: batch % (microbatch or batch) == 0,
+        "train.microbatch_size={} does not divide train.global_batch_size={}",
+    ),
+    _Rule(
+        ("optimizer.final_learning_rate", "optimizer.learning_rate"),
+        lambda final, peak: final <= peak,
+        "optimizer.final_learning_rate={} is above optimizer.learning_rate={}",
+    ),
+    _Rule(
+        ("generate.num_tokens", "model.context_length"),
+        lambda tokens, context: tokens < context,
+        "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
+    ),
+    _Rule(
+        ("data.validation_fraction", "data.validation_paths"),
+        lambda fraction, paths: bool(paths) or fraction > 0,
+        "data.validation_fraction={:g} leaves nothing to validate on: raise it or name data.validation_paths",
+    ),
+    _Rule(
+        ("data.source", "data.paths"),
+        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
+        "data.source={} reads files: name them in data.paths",
+    ),
+    _Rule(
+        ("data.source", "data.paths"),
+        lambda source, paths: not paths or source.lower() != "stdlib",
+        "data.source={} reads no data.paths: leave one of them out",
+    ),
+)
+
+
+def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong between values; `values` has only those that are right alone."""
+    for names, holds, says in _RULES:
+        found = [values[name] for name in names if name in values]
+        if len(found) == len(names) and not holds(*found):
+            yield says.format(*found)

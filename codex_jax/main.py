@@ -104,11 +104,9 @@ def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _default_workdir(spec: str) -> str:
-    path, _, argument = spec.partition(":")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument.partition(",")[0])
-    return "runs/" + "-".join(
-        part for part in (Path(path).stem, "" if "=" in argument.partition(",")[0] else name) if part
-    )
+    path, argument, _ = overrides.split(spec)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument)
+    return "runs/" + "-".join(part for part in (path.stem, name) if part)
 
 
 def _print_keys() -> None:

@@ -3,7 +3,7 @@
 import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ml_collections import ConfigDict
 
@@ -11,41 +11,52 @@ from codex_jax import config, schema
 from codex_jax.errors import ConfigError
 
 
-def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
-    """Read `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and where each value came from.
+class Spec(NamedTuple):
+    """What the flag --config says: `FILE[:ARGUMENT][,key=value]`."""
 
-    ARGUMENT is handed to the file's `get_config`. The file is Python and is executed. Raises ConfigError.
-    """
-    path, _, rest = spec.partition(":")
-    argument, *pairs = rest.split(",") if rest else [""]
+    path: Path
+    argument: str
+    """handed to the file's `get_config`"""
+    pairs: list[tuple[str, str]]
+
+
+def split(spec: str) -> Spec:
+    """Part the value of --config; ConfigError when a part is no key=value."""
+    head, *parts = spec.split(",")
+    path, _, argument = head.partition(":")
     if "=" in argument:
-        argument, pairs = "", [argument, *pairs]
-    settings = _read_file(Path(path), argument)
+        argument, parts = "", [argument, *parts]
+    pairs: list[tuple[str, str]] = []
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if not equals:
+            before = f"--config.{pairs[-1][0]}={pairs[-1][1]},{part}" if pairs else "--config.data.paths=a,b"
+            raise ConfigError(f"{part!r} in --config={spec} is no key=value; a list is given by itself: {before}")
+        pairs.append((name, value))
+    return Spec(Path(path), argument, pairs)
+
+
+def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
+    """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
+
+    The file is Python and is executed. Raises ConfigError.
+    """
+    path, argument, inline = split(spec)
+    given = dict(schema.flatten(_read_file(path, argument)))
     base = dict(schema.flatten(config.default().to_dict()))
-    origin = {
-        name: "default" if name in base and base[name] == value else path for name, value in schema.flatten(settings)
-    }
-    known = {name: kind for name, _, kind in schema.walk(config.Config)}
-    if origin.keys() != known.keys():
-        config.resolve(settings)  # raises: the file itself has unknown or missing keys
-    inline = [tuple(pair.partition("=")[::2]) for pair in pairs]
-    problems = []
+    origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
+    kinds = {name: kind for name, _, kind in schema.walk(config.Config)}
     for name, text in [*inline, *overrides]:
-        if name not in known:
-            problems.append(f"unknown key {name}{schema.nearest(name, list(known))}")
-            continue
-        try:
-            _assign(settings, name, schema.parse(text, known[name]))
-            origin[name] = "command line"
-        except ValueError as error:
-            problems.append(f"{name}: {error}")
-    if problems:
-        try:
-            config.resolve(settings)
-        except ConfigError as error:
-            problems += str(error).splitlines()[1:]
-        raise ConfigError(config.listing([line.removeprefix("  ") for line in problems]))
-    return config.resolve(settings), origin
+        given[name] = _read_text(text, kinds[name]) if name in kinds else text
+        origin[name] = "command line"
+    return config.resolve(given), origin
+
+
+def _read_text(text: str, kind: type) -> Any:
+    try:
+        return schema.parse(text, kind)
+    except ValueError as error:
+        return schema.Unread(str(error))
 
 
 def _read_file(path: Path, argument: str) -> dict[str, Any]:
@@ -65,10 +76,3 @@ def _read_file(path: Path, argument: str) -> dict[str, Any]:
         raise
     except Exception as error:  # the file is the user's own program: whatever it raises is a wrong config
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
-
-
-def _assign(settings: dict[str, Any], name: str, value: Any) -> None:
-    *parents, last = name.split(".")
-    for parent in parents:
-        settings = settings[parent]
-    settings[last] = value

@@ -16,11 +16,13 @@ from codex_jax import atomic, config, schema
 from codex_jax.errors import AssetError, ConfigError
 
 
-# What may differ between the processes that make up one run. All else decides its numbers.
+# What may differ between the processes that make up one run. All else decides its numbers. Where the data and the
+# tokenizer lie does not: the stream's fingerprint covers their content.
 MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel)\.",
     r"^train\.log_every$",
-    r"^data\.(workers|prefetch_batches|max_quarantined)$",
+    r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
+    r"^(data\.(source|paths|validation_paths)|tokenizer\.path)$",
 )
 
 
@@ -55,8 +57,8 @@ def _open_lock(workdir: Path) -> FileIO:
         raise AssetError(f"{workdir} cannot be written ({error.strerror}); choose another --workdir") from error
 
 
-def begin(workdir: Path, settings: config.Config, origin: Mapping[str, str], resumed: Mapping[str, Any] | None) -> str:
-    """Write config.json and return the run id: the one of the run that is resumed, `CODEX_RUN_ID`, or a new one.
+def identify(workdir: Path, settings: config.Config, resumed: Mapping[str, Any] | None) -> str:
+    """Return the run id: the one of the run that is resumed, or of config.json, `CODEX_RUN_ID`, or a new one.
 
     `resumed` is the meta of the checkpoint to go on from; ConfigError lists every setting that differs from it.
     AssetError when there is no checkpoint and config.json is damaged.
@@ -64,14 +66,18 @@ def begin(workdir: Path, settings: config.Config, origin: Mapping[str, str], res
     path = workdir / "config.json"
     if resumed is not None:
         refuse_changes(resumed["settings"], config.to_dict(settings), workdir)
-        run_id = resumed["run_id"]
-    elif path.exists():
-        run_id = _read_run_id(path)
-    else:
-        fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
-        run_id = os.environ.get("CODEX_RUN_ID") or fresh
-    write_json(path, {"run_id": run_id, "settings": config.to_dict(settings), "origin": dict(origin)})
-    return run_id
+        return str(resumed["run_id"])
+    if path.exists():
+        return _read_run_id(path)
+    fresh = f"{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(3)}"
+    return os.environ.get("CODEX_RUN_ID") or fresh
+
+
+def begin(workdir: Path, run_id: str, settings: config.Config, origin: Mapping[str, str]) -> None:
+    """Write config.json. Call it when nothing of the settings can be refused any more: they may differ from before."""
+    write_json(
+        workdir / "config.json", {"run_id": run_id, "settings": config.to_dict(settings), "origin": dict(origin)}
+    )
 
 
 def _read_run_id(path: Path) -> str:
@@ -85,7 +91,7 @@ def _read_run_id(path: Path) -> str:
 
 
 def meta(run_id: str, settings: config.Config) -> dict[str, Any]:
-    """Return what a checkpoint must carry for `begin` to know the run again."""
+    """Return what a checkpoint must carry for `identify` to know the run again."""
     return {"run_id": run_id, "settings": config.to_dict(settings)}
 
 

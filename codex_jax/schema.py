@@ -10,7 +10,7 @@ import difflib
 import math
 import typing
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 
 TRUE = ("true", "on", "yes", "1")
@@ -61,11 +61,20 @@ def nearest(name: str, known: Sequence[str]) -> str:
     return f" (did you mean {found[0]}?)" if found else ""
 
 
+class Unread(NamedTuple):
+    """The place of a value that could not be read, until `check` reports why."""
+
+    problem: str
+
+
 def parse(text: str, kind: type) -> Any:
-    """Read a command-line value as `kind`; raise ValueError saying what was expected."""
-    text = text.strip()
+    """Read a command-line value as `kind`; raise ValueError saying what was expected.
+
+    Only a string keeps its blanks.
+    """
     if kind is str:
         return text
+    text = text.strip()
     if kind is bool:
         if text.lower() in TRUE + FALSE:
             return text.lower() in TRUE
@@ -87,6 +96,8 @@ def parse(text: str, kind: type) -> Any:
 def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> tuple[Any, list[str]]:
     """Return the value in its exact type, and what is wrong with it (nothing, or one line a violation)."""
     limits = field.metadata
+    if isinstance(value, Unread):
+        return value, [f"{name}: {value.problem}"]
     if typing.get_origin(kind) is tuple:
         if not isinstance(value, (tuple, list)) or not all(isinstance(part, str) for part in value):
             return value, [f"{name}={value!r} is not a list of strings"]

@@ -42,7 +42,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         start = found.step if found else 0
         if not found:
             ledger.refuse_to_lose_a_run(workdir)
-        run_id = rundir.begin(workdir, settings, origin, found.meta if found else None)
+        run_id = rundir.identify(workdir, settings, found.meta if found else None)
 
         corpus = pipeline.open_corpus(settings.data)
         tokenizer = pipeline.make_tokenizer(settings, corpus)
@@ -63,6 +63,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             state = model.initial()
             totals = Totals()
 
+        rundir.begin(workdir, run_id, settings, origin)
         writer = stack.enter_context(
             open_writer(
                 workdir,

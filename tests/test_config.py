@@ -81,12 +81,28 @@ def test_all_violations_are_listed_at_once() -> None:
         ({"data__validation_fraction": 0.0}, "data.validation_fraction=0"),
         ({"data__source": "jsonl"}, "data.source=jsonl"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
+        ({"data__source": "StdLib", "data__paths": ("x",)}, "data.source=StdLib reads no data.paths"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], named: str) -> None:
     (problem,) = problems_of(changed(**values))
     assert named in problem
+
+
+def test_contradictions_are_found_beside_other_mistakes() -> None:
+    settings = changed(model__width=33, train__num_steps=0, train__global_batch_size=0, train__microbatch_size=3)
+    assert problems_of(settings) == [
+        "train.num_steps=0 is too small: the least is 1",
+        "train.global_batch_size=0 is too small: the least is 1",  # and nothing of the microbatch that divides it
+        "model.width=33 is not a multiple of model.num_heads=12",
+    ]
+
+
+def test_value_that_cannot_be_read_is_not_judged_by_the_one_it_replaces() -> None:
+    with pytest.raises(ConfigError) as caught:
+        overrides.load(f"{GPT2}:tiny", [("model.num_heads", "six"), ("model.width", "66")])
+    assert str(caught.value).splitlines()[1:] == ["  model.num_heads: 'six' is not an int"]
 
 
 def test_settings_are_frozen() -> None:
@@ -113,11 +129,39 @@ def test_origin_of_each_value_is_known() -> None:
     assert origin.keys() == {name for name, _, _ in schema.walk(config.Config)}
 
 
-@pytest.mark.parametrize("spec", [f"{GPT2}:tiny,train.num_steps=5", f"{GPT2}:train.num_steps=5", GPT2])
+@pytest.mark.parametrize(
+    "spec",
+    [f"{GPT2}:tiny,train.num_steps=5", f"{GPT2}:train.num_steps=5", f"{GPT2},train.num_steps=5,run.seed=1", GPT2],
+)
 def test_argument_of_the_file_and_inline_keys_are_told_apart(spec: str) -> None:
     settings, _ = overrides.load(spec, [])
     assert settings.train.num_steps == (10_000 if spec == GPT2 else 5)
     assert settings.model.num_layers == (4 if ":tiny" in spec else 12)
+
+
+def test_value_given_inline_may_hold_a_colon() -> None:
+    settings, _ = overrides.load(f"{GPT2},generate.prompt=def f(): ,run.seed=1", [])
+    assert (settings.generate.prompt, settings.run.seed) == ("def f(): ", 1)
+
+
+@pytest.mark.parametrize("spec", [f"{GPT2}:tiny,data.paths=a,b", f"{GPT2},data.paths=a,b"])
+def test_list_given_inline_is_refused_with_the_way_to_write_it(spec: str) -> None:
+    with pytest.raises(ConfigError, match=r"'b' in .* is no key=value; .*: --config\.data\.paths=a,b"):
+        overrides.load(spec, [])
+
+
+@pytest.mark.parametrize(
+    ("spec", "workdir"),
+    [
+        ("configs/gpt2.py", "runs/gpt2"),
+        ("configs/gpt2.py:tiny,run.seed=1", "runs/gpt2-tiny"),
+        ("configs/gpt2.py:run.seed=1", "runs/gpt2"),
+        ("configs/gpt2.py,run.seed=1", "runs/gpt2"),
+        ("configs/gpt2.py:a/b c", "runs/gpt2-a-b-c"),
+    ],
+)
+def test_default_workdir_is_named_by_file_and_size(spec: str, workdir: str) -> None:
+    assert main._default_workdir(spec) == workdir
 
 
 def test_last_of_two_values_wins() -> None:
@@ -130,9 +174,9 @@ def test_mistakes_of_text_and_of_range_are_listed_together() -> None:
         overrides.load(f"{GPT2}:tiny", [("train.num_steps", "many"), ("model.dropout", "2"), ("run.sed", "1")])
     assert str(caught.value).splitlines() == [
         "the configuration has 3 mistakes:",
-        "  train.num_steps: 'many' is not an int",
         "  unknown key run.sed (did you mean run.seed?)",
         "  model.dropout=2.0 is too large: the most is 0.99",
+        "  train.num_steps: 'many' is not an int",
     ]
 
 

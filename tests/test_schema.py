@@ -45,6 +45,7 @@ FIELDS = {name: (field, kind) for name, field, kind in schema.walk(Outer)}
         ("7", float, 7.0),
         ("false", str, "false"),
         ("", str, ""),
+        ("def ", str, "def "),
         ("a,b", tuple[str, ...], ("a", "b")),
         ("a, b ,", tuple[str, ...], ("a", "b")),
         ("", tuple[str, ...], ()),

@@ -6,7 +6,7 @@ Nothing is kept per document or unit, only a few numbers per file, so memory doe
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -20,6 +20,8 @@ from codex_jax.errors import AssetError
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
 _SAMPLE_BYTES = 65_536
+# Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
+_MOST_ZEROS = 0.05
 
 
 class Entry(NamedTuple):
@@ -53,7 +55,7 @@ class Corpus:
         """Units of all files."""
         return int(self.ends_F[-1])
 
-    def read(self, units: Sequence[int], data: config.Data) -> Iterator[Entry]:
+    def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         """Yield what these units hold, in their order; AssetError when a file is not what it was."""
         reader = sources.SOURCES.get(self.source)
         for unit in units:
@@ -77,13 +79,15 @@ def open_corpus(data: config.Data) -> Corpus:
     Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
     """
     validation = None
-    source, files = sources.find(data.source, data.paths)
     if data.validation_paths:
-        validation = _open(*sources.find(source if data.paths else "", data.validation_paths), data, None)
-    return _open(source, files, data, validation)
+        # Without paths data.source says what is trained on: the standard library.
+        kind = data.source if data.paths else ""
+        validation = _open(kind, data.validation_paths, "data.validation_paths", data, None)
+    return _open(data.source, data.paths, "data.paths", data, validation)
 
 
-def _open(source: str, files: list[File], data: config.Data, validation: Corpus | None) -> Corpus:
+def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
+    source, files = sources.find(kind, paths, key)
     total = hashlib.sha256(source.encode())
     kept, sizes = [], []
     for file in files:
@@ -94,7 +98,7 @@ def _open(source: str, files: list[File], data: config.Data, validation: Corpus 
             line = f"\n{file.name}\0{size}\0{hashlib.sha256(ends).hexdigest()}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
-        raise AssetError(f"all {len(files)} files of data.paths={','.join(data.paths)} are empty; name others")
+        raise AssetError(f"all {len(files)} files of {key}={','.join(paths)} are empty; name others")
     sizes_F = np.array(sizes, np.int64)
     return Corpus(
         source=source,
@@ -118,4 +122,9 @@ def _look(path: str) -> tuple[int, bytes]:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise AssetError(f"{path} is UTF-16 or UTF-32; convert it to UTF-8")
+    if (zeros := head.count(0)) > _MOST_ZEROS * len(head):
+        raise AssetError(
+            f"{zeros} of the first {len(head)} bytes of {path} are NUL: it is UTF-16, UTF-32 or no text; convert it to "
+            "UTF-8, or leave it out"
+        )
     return size, ends

@@ -13,7 +13,10 @@ from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.text import BYTE_ORDER_MARK
 
 
-UNIT_BYTES = 1 << 20
+# So many units make a window that it draws on many places of the corpus, however the files were sorted.
+_UNITS_IN_WINDOW = 32
+# Each unit is a seek and a search for its first line.
+_LEAST_BYTES = 1024
 
 
 class JsonlSource:
@@ -23,7 +26,7 @@ class JsonlSource:
 
     def unit_bytes(self, data: config.Data) -> int:
         """Return the size of the range of a file that is read at a time."""
-        return min(UNIT_BYTES, data.window_bytes)
+        return max(data.window_bytes // _UNITS_IN_WINDOW, _LEAST_BYTES)
 
     def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
         """Yield the documents of the lines that begin in the unit; a bad line is yielded as such."""
@@ -76,8 +79,6 @@ def _document(row: dict[str, Any], offset: int, field: str) -> Document | BadRow
     text = row[field]
     if not isinstance(text, str):
         return BadRow(offset, f"field {field!r} is not a string but a {type(text).__name__}")
-    if not text.strip():
-        return BadRow(offset, f"field {field!r} is empty")
     try:
         return Document(text, text.encode(), offset)
     except UnicodeEncodeError:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import config
-from codex_jax.data import validation, window
+from codex_jax.data import order, sources, validation, window
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.report import Report
@@ -35,7 +35,11 @@ def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
     """
     if settings.tokenizer.path:
         return loading.load(Path(settings.tokenizer.path))
-    content = {**_content(settings, corpus), "train_bytes": settings.tokenizer.train_bytes}
+    content = {
+        **_content(settings, corpus),
+        "unit_bytes": sources.SOURCES.get(corpus.source).unit_bytes(settings.data),
+        "train_bytes": settings.tokenizer.train_bytes,
+    }
     return training.cached(lambda: _training_text(settings, corpus), settings.tokenizer.vocab_size, content)
 
 
@@ -45,10 +49,11 @@ def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, 
     build = window.Builder(
         reader=_train_reader(settings, corpus),
         tokenizer=tokenizer,
-        order=window.make_order(corpus, data.window_bytes, seed),
+        order=order.make_order(corpus, data.window_bytes, seed),
     )
     fingerprint = {
         **_content(settings, corpus),
+        "validation": corpus.validation.fingerprint if corpus.validation else "a share of the corpus",
         "tokenizer": tokenizer.digest,
         "run.seed": seed,
         "data.sequence_length": data.sequence_length,
@@ -69,7 +74,7 @@ def validation_batches(
     build = window.Builder(
         reader=window.Reader(corpus=source, data=settings.data, redact=settings.safety.enabled, split=split),
         tokenizer=tokenizer,
-        order=window.make_order(source, settings.data.window_bytes, _FIXED_SEED),
+        order=order.make_order(source, settings.data.window_bytes, _FIXED_SEED),
     )
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
@@ -94,13 +99,13 @@ def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:
 
 def _training_text(settings: config.Config, corpus: Corpus) -> Iterator[str]:
     reader, left, report = _train_reader(settings, corpus), settings.tokenizer.train_bytes, Report()
-    order = window.make_order(corpus, settings.data.window_bytes, _FIXED_SEED)
-    for number in range(order.num_windows):
-        for pieces in reader.read(order.units(0, number), report):
-            text = "".join(piece for piece, learnt in pieces if learnt)
-            yield text
-            left -= len(text.encode())
-            if left <= 0:
-                return
+    places = range(corpus.num_units)
+    units = (order.permuted(place, corpus.num_units, ("tokenizer",)) for place in places)
+    for pieces in reader.read(units, report):
+        text = "".join(piece for piece, learnt in pieces if learnt)
+        yield text
+        left -= len(text.encode())
+        if left <= 0:
+            return
     if not report.trained:
         raise AssetError(nothing_to_learn([report]))

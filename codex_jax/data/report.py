@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from codex_jax.errors import TrainingStopped
@@ -31,14 +32,15 @@ class Quarantined(NamedTuple):
     """A row that could not be read."""
 
     file: str
-    line: int
-    """from 1"""
+    line: int | None
+    """from 1; None behind the first GiB of a file"""
     offset: int
     """in bytes"""
     reason: str
 
     def __str__(self) -> str:
-        return f"{self.file}:{self.line} (byte {self.offset}): {self.reason}"
+        line = "" if self.line is None else f":{self.line}"
+        return f"{self.file}{line} (byte {self.offset}): {self.reason}"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,7 +53,7 @@ class Report:
     held_out: int = 0
     """belong to the other split"""
     filtered: int = 0
-    """of which redaction left nothing"""
+    """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0
     """could not be read"""
     bytes: int = 0
@@ -79,20 +81,26 @@ class Quarantine:
         self.quarantined = 0
         self._examples: list[Quarantined] = []
 
-    def check(self, report: Report, *, complete: bool) -> None:
-        """Count a report; TrainingStopped when too many documents could not be read.
+    def check(self, reports: Sequence[Report], *, complete: bool) -> None:
+        """Count reports; TrainingStopped when too many documents could not be read.
 
-        It judges from 1,000 documents on, or when `complete` says that there are no more.
+        It judges from 1,000 documents on, or when `complete` says that every document was counted once.
         """
-        self.read += report.read
-        self.quarantined += report.quarantined
-        self._examples += report.rows[: _SHOWN - len(self._examples)]
+        for report in reports:
+            self.read += report.read
+            self.quarantined += report.quarantined
+            self._examples += report.rows[: _SHOWN - len(self._examples)]
         if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
             return
         share = self.quarantined / self.read
         if share > self._limit:
-            first = "".join(f"\n  {row}" for row in self._examples)
             raise TrainingStopped(
                 f"{self.quarantined} of {self.read} documents ({share:.1%}) could not be read, more than "
-                f"data.max_quarantined={self._limit}; repair them or raise it. The first:{first}"
+                f"data.max_quarantined={self._limit}; repair them or raise it. {self._shown()}"
             )
+
+    def _shown(self) -> str:
+        # A run that goes on has counted rows that an earlier process saw.
+        if not self._examples:
+            return "Their places are in events.ndjson, as data.quarantined"
+        return "Some of them:" + "".join(f"\n  {row}" for row in self._examples)

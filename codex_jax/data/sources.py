@@ -44,21 +44,23 @@ SOURCES.register("jsonl", JsonlSource(), source=__name__)
 _BY_SUFFIX = {suffix: "jsonl" for suffix in JsonlSource.suffixes}
 
 
-def find(source: str, paths: Sequence[str]) -> tuple[str, list[File]]:
+def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
     """Return the source's name, chosen by the suffix of the files where `source` is empty, and its files in order.
 
     A path is a file, a directory (its files of the source's suffixes, at any depth, hidden ones left out) or a glob.
-    Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources.
+    `key` is the setting that holds the paths. Raises AssetError for a path that leads to no file, ConfigError for
+    suffixes of different sources.
     """
+    source = source.lower()
     if source == "stdlib" or (not source and not paths):
         return "stdlib", _standard_library()
     suffixes = SOURCES.get(source).suffixes if source else (*TextSource.suffixes, *JsonlSource.suffixes)
-    files = [file for path in paths for file in _expand(path, suffixes)]
+    files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
         kinds = {_BY_SUFFIX.get(Path(file.path).suffix.lower(), "text"): file.path for file in files}
         if len(kinds) > 1:
             named = " and ".join(f"{path} ({kind})" for kind, path in sorted(kinds.items()))
-            raise ConfigError(f"data.paths mixes kinds of files: {named}; name one in data.source")
+            raise ConfigError(f"{key} mixes kinds of files: {named}; name one in data.source")
         source = next(iter(kinds))
     once: dict[str, File] = {}
     for file in files:
@@ -66,7 +68,7 @@ def find(source: str, paths: Sequence[str]) -> tuple[str, list[File]]:
     return source, list(once.values())
 
 
-def _expand(path: str, suffixes: tuple[str, ...]) -> list[File]:
+def _expand(path: str, suffixes: tuple[str, ...], key: str) -> list[File]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
         found = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
@@ -76,18 +78,18 @@ def _expand(path: str, suffixes: tuple[str, ...]) -> list[File]:
             )
     elif os.path.exists(path):
         if not os.path.isfile(path):
-            raise AssetError(f"{path} is neither a file nor a directory; name a file in data.paths")
+            raise AssetError(f"{path} is neither a file nor a directory; name a file in {key}")
         if os.path.getsize(path) == 0:
-            raise AssetError(f"{path} is empty; fill it or leave it out of data.paths")
+            raise AssetError(f"{path} is empty; fill it or leave it out of {key}")
         found = [File(path, os.path.basename(path))]
     elif glob.has_magic(path):
         matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
         if not matches:
-            raise AssetError(f"no file matches {path}; correct data.paths")
+            raise AssetError(f"no file matches {path}; correct {key}")
         root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
         found = [File(match, os.path.relpath(match, root or ".")) for match in matches]
     else:
-        raise AssetError(f"{path} does not exist; correct data.paths")
+        raise AssetError(f"{path} does not exist; correct {key}")
     return found
 
 

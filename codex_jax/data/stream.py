@@ -1,14 +1,20 @@
 """The training stream: windows made ahead of time by Grain, cut into batches, resumable at every batch."""
 
 import os
+import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+from codex_jax import config
 from codex_jax.data import packing
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder, Window
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, TrainingStopped
+
+
+# What Grain says of a worker that ended without a word; no other error of its own has this text.
+_LOST_WORKER = "Worker process was terminated unexpectedly"
 
 
 class Step(NamedTuple):
@@ -41,17 +47,22 @@ class TrainStream(Iterator[Batch]):
     def __next__(self) -> Batch:
         """Return the next batch.
 
-        Raises TrainingStopped when too many documents could not be read, AssetError when a file has changed or no
-        document is left to train on.
+        Raises TrainingStopped when too many documents could not be read or a worker was killed, AssetError when a file
+        has changed or no document is left to train on. `take_reports` has what was read until then.
         """
-        batch, reports = next(self._ahead)
+        try:
+            batch, reports = next(self._ahead)
+        except RuntimeError as error:
+            if _LOST_WORKER not in str(error):
+                raise
+            raise TrainingStopped(_lost_worker(self._build.reader.data)) from error
         self._reports += reports
         place = self._ahead.get_state()
         opened = place["window"] + (place["row"] > 0)
-        for report in reports:
-            self._quarantine.check(report, complete=opened >= self._build.order.num_windows)
+        epoch = self._build.order.num_windows
+        self._quarantine.check(reports, complete=opened >= epoch)
         if batch is None:
-            raise AssetError(nothing_to_learn(reports))
+            raise AssetError(nothing_to_learn(reports[-epoch:]))
         return batch
 
     def take_reports(self) -> list[Report]:
@@ -110,7 +121,7 @@ class Batches:
     def __next__(self) -> Step:
         parts: list[Rows] = []
         reports: list[Report] = []
-        missing, empty = self._batch_size, 0
+        missing, empty, epoch = self._batch_size, 0, self._build.order.num_windows
         while missing:
             window = self._open(reports)
             rows = packing.take(window.rows, slice(self._row, self._row + missing))
@@ -120,10 +131,9 @@ class Batches:
             self._row += taken
             if self._row == len(window.rows.tokens_BM):
                 self._window, self._row, self._current = self._window + 1, 0, None
-            # One epoch can end, and the next begin, with windows that hold nothing; after two epochs there is nothing.
             empty = 0 if taken else empty + 1
-            if empty == 2 * self._build.order.num_windows:
-                return Step(None, reports)
+            if empty >= epoch and self._window % epoch == 0:
+                return Step(None, reports)  # the last `epoch` windows were one epoch, and held nothing
         isolate = self._build.reader.data.isolate_documents
         return Step(packing.to_batch(packing.join(parts), isolate=isolate), reports)
 
@@ -164,7 +174,8 @@ def nothing_to_learn(reports: list[Report]) -> str:
         total.add(report)
     return (
         f"no document to train on: of {total.read} read, {total.held_out} are held out by data.validation_fraction, "
-        f"{total.filtered} held nothing but secrets, {total.quarantined} could not be read; add documents to data.paths"
+        f"{total.filtered} held no text or nothing but secrets, {total.quarantined} could not be read; "
+        "add documents to data.paths"
     )
 
 
@@ -186,5 +197,19 @@ def _windows_from(first: int, build: Builder) -> Any:
 
 
 def _begin_worker(index: int, count: int) -> None:
-    """Keep the tokenizer of one process among several to its own core."""
+    """Keep the tokenizer of one process among several to its own core, and leave signals to the main process.
+
+    A terminal sends Ctrl-C to all of them, a cluster SIGTERM: the batch in preparation must still arrive, to be saved
+    before. Grain ends its workers itself.
+    """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _lost_worker(data: config.Data) -> str:
+    return (
+        f"a process of data.workers={data.workers} was killed, perhaps for want of memory: each holds a window of "
+        f"data.window_bytes={data.window_bytes} and what is made of it. Lower either, or set data.workers=0; the same "
+        "command goes on from the last checkpoint"
+    )

@@ -4,17 +4,17 @@ Each window is a pure function of (seed, epoch, number), so a position in the da
 """
 
 import dataclasses
-import hashlib
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
 from codex_jax import config
-from codex_jax.data import documents, packing
+from codex_jax.data import documents, encoding, packing
 from codex_jax.data.batch import Rows
-from codex_jax.data.corpus import Corpus, Entry
+from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.lines import Lines
+from codex_jax.data.order import Order, number_of
 from codex_jax.data.report import Quarantined, Redaction, Report
 from codex_jax.safety import engine
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -37,19 +37,19 @@ class Reader:
     redact: bool
     split: str
     """train or validation; all: every document, whatever data.validation_fraction says"""
+    lines: Lines = dataclasses.field(default_factory=Lines, init=False, compare=False)
 
-    def read(self, units: Sequence[int], report: Report) -> Iterator[list[tuple[str, bool]]]:
+    def read(self, units: Iterable[int], report: Report) -> Iterator[list[tuple[str, bool]]]:
         """Yield the pieces of each document that belongs to the split, and count all of them in `report`."""
-        lines = _Lines()
         for file, row in self.corpus.read(units, self.data):
+            path = self.corpus.files[file].path
             report.read += 1
             if isinstance(row, BadRow):
-                path = self.corpus.files[file].path
                 report.quarantined += 1
-                report.rows.append(Quarantined(path, lines.number(path, row.offset), row.offset, row.reason))
+                report.rows.append(Quarantined(path, self.lines.number(path, row.offset), row.offset, row.reason))
             elif self._other_split(row):
                 report.held_out += 1
-            elif pieces := self._pieces(Entry(file, row), row, report):
+            elif pieces := self._pieces(path, row, report):
                 report.trained += 1
                 report.bytes += len(row.content)
                 yield pieces
@@ -62,37 +62,14 @@ class Reader:
         held_out = documents.is_held_out(document.digest, self.data.validation_fraction)
         return held_out != (self.split == "validation")
 
-    def _pieces(self, entry: Entry, document: Document, report: Report) -> list[tuple[str, bool]]:
-        if not self.redact:
-            return [(document.text, True)]
-        pieces, findings = engine.default().redact(document.text)
-        for rule, start, end in findings:
-            report.redactions[rule] += 1
-            path = self.corpus.files[entry.file].path
-            report.findings.append(Redaction(rule, path, document.offset, start, end, document.digest))
-        return pieces if any(learnt and text.strip() for text, learnt in pieces) or not findings else []
-
-
-class Order(NamedTuple):
-    """Which units make up which window: a permutation of all units for each epoch, dealt out like cards."""
-
-    num_units: int
-    num_windows: int
-    seed: int
-
-    def units(self, epoch: int, window: int) -> list[int]:
-        """Return the units of a window; every unit is in exactly one window of an epoch."""
-        import grain  # imports jax, which those who only want the tokenizer need not wait for
-
-        shuffled = grain.MapDataset.range(self.num_units).shuffle(seed=_number("units", self.seed) % 2**32)
-        first = epoch * self.num_units
-        return [shuffled[first + place] for place in range(window, self.num_units, self.num_windows)]
-
-
-def make_order(corpus: Corpus, window_bytes: int, seed: int) -> Order:
-    """Return the order of a corpus in windows of about `window_bytes`."""
-    windows = min(-(-corpus.num_bytes // window_bytes), corpus.num_units)
-    return Order(corpus.num_units, windows, seed)
+    def _pieces(self, path: str, document: Document, report: Report) -> list[tuple[str, bool]]:
+        pieces = [(document.text, True)]
+        if self.redact:
+            pieces, findings = engine.default().redact(document.text)
+            for rule, start, end in findings:
+                report.redactions[rule] += 1
+                report.findings.append(Redaction(rule, path, document.offset, start, end, document.digest))
+        return pieces if any(learnt and text.strip() for text, learnt in pieces) else []
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -107,8 +84,10 @@ class Builder:
         """Read, redact, tokenise, pack and shuffle a window; AssetError when its files cannot be read."""
         epoch, window = divmod(number, self.order.num_windows)
         rows, report = self._pack(self.order.units(epoch, window))
+        if epoch:
+            report.findings = []  # their places were reported the first time; the counts go on
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
-        bits = np.random.Philox(key=_number("rows", self.order.seed, epoch, window))
+        bits = np.random.Philox(key=number_of("rows", self.order.seed, epoch, window))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")
         return Window(packing.take(rows, order), report)
 
@@ -117,43 +96,13 @@ class Builder:
         texts, learnt, ends = [], [], []
         for pieces in self.reader.read(units, report):
             for text, keep in pieces:
-                texts.append(text)
-                learnt.append(keep)
-                ends.append(False)
+                parts = list(encoding.cut(text))
+                texts += parts
+                learnt += [keep] * len(parts)
+                ends += [False] * len(parts)
             ends[-1] = True
         data = self.reader.data
-        tokens = [
-            ids
-            for start in range(0, len(texts), data.encode_chunk_size)
-            for ids in self.tokenizer.encode(texts[start : start + data.encode_chunk_size])
-        ]
+        tokens = encoding.encode(self.tokenizer, texts, data.encode_chunk_size)
         report.tokens = sum(ids.size for ids in tokens) + report.trained
         length, eos = data.sequence_length, self.tokenizer.eos_id
         return packing.pack(tokens, learnt, ends, length=length, eos=eos), report
-
-
-class _Lines:
-    """Line numbers of byte offsets; bad rows of a file come in rising order, so each part is counted once."""
-
-    def __init__(self) -> None:
-        self._last = ("", 0, 1)
-
-    def number(self, path: str, offset: int) -> int:
-        known, at, line = self._last
-        if known != path or offset < at:
-            at, line = 0, 1
-        with open(path, "rb") as file:
-            file.seek(at)
-            while at < offset:
-                block = file.read(min(offset - at, 1 << 20))
-                if not block:
-                    break
-                line += block.count(b"\n")
-                at += len(block)
-        self._last = (path, at, line)
-        return line
-
-
-def _number(*parts: str | int) -> int:
-    """Return 128 bits that depend on all parts and look like chance."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:16], "big")

@@ -11,6 +11,7 @@ from codex_jax import config, digest, rundir, trees
 from codex_jax.console import say, warn
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.report import Report
+from codex_jax.journal import accounts
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import progress, provenance, report, report_facts, system
@@ -60,7 +61,8 @@ def open_run(
 def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held_out: Report) -> None:
     """Write the first rows of the ledger: the start, and what a model must beat on the validation data."""
     writer.event("run.started", 0, made_with)
-    writer.event("data.validation", 0, {"read": held_out.read, "kept": held_out.trained, "bytes": held_out.bytes})
+    accounts.write_exceptions(writer, 0, "validation", held_out)
+    writer.event("data.validation", 0, {**accounts.counts(held_out), "bytes": held_out.bytes})
     writer.scalars(0, "baseline", {"unigram_entropy": entropy})
 
 

@@ -13,7 +13,8 @@ from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.report import Report
 from codex_jax.data.stream import TrainStream
-from codex_jax.errors import TrainingStopped
+from codex_jax.errors import CodexError, TrainingStopped
+from codex_jax.journal import accounts
 from codex_jax.models import build
 from codex_jax.safety import engine
 from codex_jax.tracking import ledger, progress
@@ -36,9 +37,7 @@ class Totals:
 
     tokens: int = 0
     """weighted tokens that were learnt from"""
-    documents: dict[str, int] = dataclasses.field(
-        default_factory=lambda: dict.fromkeys(("read", "trained", "held_out", "filtered", "quarantined"), 0)
-    )
+    documents: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(accounts.COUNTED, 0))
     redactions: dict[str, int] = dataclasses.field(default_factory=dict)
     """findings by rule"""
 
@@ -52,7 +51,7 @@ class Recorder:
         self.totals = totals
         self._writer = writer
         self._settings = settings
-        self._start = self._since_step = start
+        self._start = self._since_step = self._step = start
         self._pending: _Pending | None = None
         num_parameters = trees.num_parameters(definition.abstract)
         self._flops = flops.per_token(settings.model, num_parameters, settings.data.sequence_length)
@@ -64,15 +63,25 @@ class Recorder:
         return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
 
     def wait_for(self, stream: TrainStream) -> Batch:
-        """Return the next batch, and remember how long it took to come."""
+        """Return the next batch, and remember how long it took to come.
+
+        What the data pipeline raises is passed on when all that led to it is written down.
+        """
         start = time.perf_counter()
-        batch = next(stream)
+        try:
+            batch = next(stream)
+        except CodexError:
+            self.drain()
+            for report in stream.take_reports():
+                self._write_report(self._step + 1, report)
+            raise
         self._waited += time.perf_counter() - start
         return batch
 
     def note(self, step: int, output: Output, reports: Sequence[Report]) -> None:
         """Take over the step that was just dispatched and write down the one before it."""
         self.drain()
+        self._step = step
         self._pending = _Pending(step, output, reports)
 
     def drain(self) -> None:
@@ -144,8 +153,5 @@ class Recorder:
             self.totals.documents[name] += getattr(report, name)
         for rule, count in report.redactions.items():
             self.totals.redactions[rule] = self.totals.redactions.get(rule, 0) + count
-        for row in report.rows:
-            self._writer.event("data.quarantined", step, row._asdict())
-        for finding in report.findings:
-            self._writer.event("safety.redacted", step, finding._asdict())
+        accounts.write_exceptions(self._writer, step, "train", report)
         self._writer.event("data.report", step, {**self.totals.documents, "redactions": dict(self.totals.redactions)})

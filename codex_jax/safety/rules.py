@@ -37,8 +37,8 @@ _END = rf"{_GAP}-----END {_LABEL}"
 # Endings of a host: every country (two letters) and the usual generic ones. A longer list would take the attribute in
 # `x@layer.weight` for a host.
 _TOP = (
-    "com|org|net|edu|gov|mil|int|info|biz|dev|app|xyz|online|site|shop|cloud|tech|email|museum|aero|coop|jobs|mobi"
-    "|travel|example|[A-Za-z]{2}|xn--[a-z0-9-]+"
+    "(?i:com|org|net|edu|gov|mil|int|info|biz|dev|app|xyz|online|site|shop|cloud|tech|email|museum|aero|coop|jobs|mobi"
+    "|travel|example|xn--[a-z0-9-]+)|[A-Za-z]{2}"
 )
 
 RULES = (
@@ -127,6 +127,8 @@ RULES = (
             "<first.last+tag@" + "mail.example.co.uk>",
             "a@" + "b.org, c@" + "d.net",
             "mü" + "ller@" + "bücher.de",
+            "JOHN.DOE@" + "ENRON.COM",
+            "Jane_Doe@" + "Example.Org",
         ),
         (
             "a@b",

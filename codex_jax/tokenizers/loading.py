@@ -16,14 +16,17 @@ def load(path: Path) -> JsonTokenizer:
     The token after a document is the `eos_token` of a tokenizer_config.json beside it, else the first of EOS_NAMES.
     """
     path = path.expanduser()
-    if path.is_dir():
-        return _from_directory(path)
-    if not path.is_file():
-        raise AssetError(
-            f"tokenizer.path={path} does not exist; name a tokenizer.json, a directory with one, "
-            "or a directory with vocab.json and merges.txt"
-        )
-    return _finish(_from_json(path), path, path.parent)
+    try:
+        if path.is_dir():
+            return _from_directory(path)
+        if path.is_file():
+            return _finish(_from_json(path), path, path.parent)
+    except OSError as error:
+        raise AssetError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+    raise AssetError(
+        f"tokenizer.path={path} does not exist; name a tokenizer.json, a directory with one, "
+        "or a directory with vocab.json and merges.txt"
+    )
 
 
 def _from_directory(path: Path) -> JsonTokenizer:
@@ -38,6 +41,8 @@ def _from_directory(path: Path) -> JsonTokenizer:
 def _from_json(path: Path) -> tokenizers.Tokenizer:
     try:
         return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except OSError:
+        raise
     except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
         raise AssetError(f"{path} is not a usable tokenizer.json: {error}; fetch or train it again") from error
 

@@ -28,7 +28,7 @@ class Tokenizer(Protocol):
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the canonical JSON of the tokenizer: equal for tokenizers that do the same."""
+        """SHA-256 of the end token and the canonical JSON of the tokenizer: equal for tokenizers that do the same."""
 
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of each text (int32), no special tokens among or around them."""
@@ -58,7 +58,7 @@ class JsonTokenizer:
         self.eos_id = inner.get_vocab(with_added_tokens=True)[eos_token]
         # Ids may have gaps, so the number of tokens is not enough.
         self.vocab_size: int = max(inner.get_vocab(with_added_tokens=True).values()) + 1
-        self.digest: str = digest.of_json(json.loads(inner.to_str()))
+        self.digest: str = digest.of_json([eos_token, json.loads(inner.to_str())])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_text, (self._inner.to_str(), self._eos_token)

@@ -118,8 +118,8 @@ def data(facts: Facts) -> str:
     safety = table(("redacted by rule", "count"), rules) if rules else "<p class=empty>Nothing was redacted.</p>"
     body = f"<div class=columns><div>{documents}</div><div>{safety}</div></div>"
     if facts.quarantined:
-        names = ("file", "line", "offset", "reason")
-        rows = [tuple(row.get(name, "") for name in names) for row in facts.quarantined]
+        names = ("split", "file", "line", "offset", "reason")
+        rows = [tuple("" if row.get(name) is None else row[name] for name in names) for row in facts.quarantined]
         more = facts.num_quarantined - len(rows)
         body += f"<h3>Quarantined</h3>{table(names, rows)}" + (f"<p class=muted>and {more:,} more</p>" if more else "")
     return section("Data and safety", body)

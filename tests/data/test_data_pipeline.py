@@ -1,17 +1,21 @@
 """The stream of batches: deterministic, resumable at every batch, every document accounted for."""
 
+import itertools
 import json
+import re
+import signal
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 from corpora import TOKENIZER, resolve, text, write_jsonl
 
 from codex_jax import config
 from codex_jax.data import pipeline
 from codex_jax.data.batch import Batch
-from codex_jax.data.report import Report
+from codex_jax.data.report import Quarantine, Report
 from codex_jax.errors import AssetError, TrainingStopped
 
 
@@ -115,6 +119,37 @@ def test_failure_in_a_worker_process_is_the_same_message(rows: Path) -> None:
     with pytest.raises(AssetError, match=r"rows\.jsonl has changed"):
         next(stream)
     stream.close()
+
+
+def workers_of(stream: pipeline.TrainStream) -> list[psutil.Process]:
+    """The processes that prepare windows, once they are at work."""
+    next(stream)
+    children = psutil.Process().children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+
+
+@pytest.mark.slow
+def test_killed_worker_stops_training_and_names_the_setting(rows: Path) -> None:
+    stream = open_stream(settings_for(rows, data__workers=1))
+    for worker in workers_of(stream):
+        worker.kill()
+    with pytest.raises(TrainingStopped, match=r"a process of data\.workers=1 was killed.*set data\.workers=0"):
+        take(stream, 500)
+    stream.close()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["SIGINT", "SIGTERM"])
+def test_signal_to_the_whole_group_does_not_end_the_workers(rows: Path, number: signal.Signals) -> None:
+    whole = take(open_stream(settings_for(rows)), 60)
+    stream = open_stream(settings_for(rows, data__workers=1))
+    for worker in workers_of(stream):
+        worker.send_signal(number)
+    taken = take(stream, 59)
+    workers = workers_of(stream)
+    stream.close()
+    assert all(same(ours[0], theirs[0]) for ours, theirs in zip(taken, whole[1:], strict=True))
+    assert workers and not any(worker.is_running() for worker in workers)
 
 
 def test_same_seed_gives_the_same_batches_and_another_seed_others(rows: Path) -> None:
@@ -227,6 +262,18 @@ def test_document_that_is_all_secret_is_filtered(tmp_path: Path) -> None:
     assert (report.read, report.trained, report.filtered) == (6, 5, 1)
 
 
+@pytest.mark.parametrize("safety", [True, False])
+def test_rows_without_text_are_filtered_however_many(tmp_path: Path, safety: bool) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", range(5))
+    with open(path, "a") as file:
+        file.write('{"text": ""}\n{"text": " \\n"}\n' * 3)
+    stream = open_stream(settings_for(path, data__validation_fraction=1e-9, safety__enabled=safety), 1)
+    next(stream)
+    (report,) = stream.take_reports()
+    stream.close()
+    assert (report.read, report.trained, report.filtered, report.quarantined) == (11, 5, 6, 0)
+
+
 def test_safety_switched_off_keeps_the_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "write to someone@example.com"}) + "\n")
@@ -262,6 +309,36 @@ def test_too_many_bad_rows_stop_training_with_the_first_reasons(tmp_path: Path, 
     stream.close()
 
 
+@pytest.mark.parametrize("seed", range(6))
+def test_quarantine_is_judged_by_all_that_a_batch_has_opened(tmp_path: Path, seed: int) -> None:
+    path = broken(tmp_path / "rows.jsonl", 300, 1)
+    stream = open_stream(settings_for(path, data__max_quarantined=0.01, run__seed=seed), 600)
+    next(stream)
+    assert sum(report.read for report in stream.take_reports()) > 301
+    stream.close()
+
+
+def test_quarantine_names_the_events_when_the_rows_were_seen_before(tmp_path: Path) -> None:
+    watch = Quarantine(0.1)
+    watch.read, watch.quarantined = 900, 300
+    with pytest.raises(TrainingStopped, match=r"300 of 1000 .*Their places are in events\.ndjson"):
+        watch.check([Report(read=100)], complete=False)
+
+
+def test_redactions_are_listed_in_the_first_epoch_and_counted_in_each(tmp_path: Path) -> None:
+    path = tmp_path / "rows.jsonl"
+    path.write_text("".join(json.dumps({"text": f"{text(n)} a{n}@example.com"}) + "\n" for n in range(60)))
+    stream = open_stream(settings_for(path, data__validation_fraction=1e-9), 1)
+    windows = -(-path.stat().st_size // 1024)
+    while stream.state()["window"] < 2 * windows:
+        next(stream)
+    reports = stream.take_reports()
+    stream.close()
+    counts = [sum(report.redactions["email"] for report in reports[at : at + windows]) for at in (0, windows)]
+    assert counts == [60, 60]
+    assert [sum(len(report.findings) for report in reports[at : at + windows]) for at in (0, windows)] == [60, 0]
+
+
 def test_quarantine_is_judged_at_the_same_batch_after_a_resume(tmp_path: Path) -> None:
     settings = settings_for(broken(tmp_path / "rows.jsonl", 300, 60), data__max_quarantined=0.05)
 
@@ -285,7 +362,9 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "ghp_" + "a1B2" * 9}) + "\n")
     stream = open_stream(settings_for(path, data__validation_fraction=1e-9), 1)
-    with pytest.raises(AssetError, match=r"no document to train on: of 2 read, 0 are held out.*2 held nothing but"):
+    with pytest.raises(
+        AssetError, match=r"no document to train on: of 1 read, 0 are held out.*1 held no text or nothing but"
+    ):
         next(stream)
     stream.close()
 
@@ -298,6 +377,16 @@ def test_position_of_other_data_is_refused_naming_what_differs(tmp_path: Path, r
     for damage in ({"window": -1}, {"row": None}, {"read": "x"}):
         with pytest.raises(AssetError, match="the saved position has"):
             open_stream(settings_for(rows)).restore({**state, **damage})
+
+
+def test_position_with_other_validation_files_is_refused(tmp_path: Path, rows: Path) -> None:
+    other = write_jsonl(tmp_path / "other.jsonl", range(900, 910))
+    settings = settings_for(rows, data__validation_paths=(str(other),))
+    state = take(open_stream(settings), 2)[-1][2]
+    open_stream(settings).restore(state)
+    write_jsonl(other, range(900, 911))
+    with pytest.raises(AssetError, match=r"(?s)other data:\n  validation: "):
+        open_stream(settings).restore(state)
 
 
 def test_workers_prefetch_and_batch_size_may_change_at_a_resume(rows: Path) -> None:
@@ -321,6 +410,30 @@ def test_tokenizer_trained_on_the_corpus_sees_neither_secrets_nor_validation(tmp
     vocabulary = {made.decode([index]) for index in range(made.vocab_size)}
     assert " word" in vocabulary or "word" in vocabulary
     assert not any("someone" in token or "example" in token or "REDACTED" in token for token in vocabulary)
+
+
+@pytest.mark.parametrize("name", ["rows.jsonl", "book.txt"])
+def test_cached_tokenizer_is_the_one_its_settings_would_train(tmp_path: Path, monkeypatch: Any, name: str) -> None:
+    path = write_jsonl(tmp_path / name, range(400))
+    changes = {"tokenizer__train_bytes": 2000, "tokenizer__vocab_size": 400}
+    digests = {}
+    for cache in ("shared", "shared", "alone"):
+        monkeypatch.setenv("CODEX_CACHE_DIR", str(tmp_path / cache))
+        settings = settings_for(path, data__window_bytes=65_536 if digests else 1024, **changes)
+        digests[cache] = pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data)).digest
+    assert digests["shared"] == digests["alone"]
+
+
+def test_window_of_rows_draws_on_many_places(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "rows.jsonl", range(6000))
+    settings = settings_for(path, data__window_bytes=65_536, data__sequence_length=64)
+    stream = open_stream(settings, 1)
+    shown = "".join(TOKENIZER.decode(next(stream).tokens_BL[0]) for _ in range(300))
+    stream.close()
+    numbers = sorted(map(int, re.findall(r"document (\d+):", shown)))
+    assert numbers[0] < 1000 and numbers[-1] > 5000
+    gaps = sum(after - before > 20 for before, after in itertools.pairwise(numbers))
+    assert gaps > 15
 
 
 def test_text_file_is_trained_or_held_out_to_the_last_byte(tmp_path: Path) -> None:

@@ -74,7 +74,6 @@ BAD_LINES = {
     b'{"body": "a"}': "has no field 'text'",
     b'{"text": 3}': "not a string but a int",
     b'{"text": null}': "not a string but a NoneType",
-    b'{"text": "  "}': "is empty",
     b'{"text": "\xff"}': "0xff at column 11 is not UTF-8",
     b'{"text": "\\ud800"}': "half of a surrogate pair",
     b'{"text": "' + b"x" * 300 + b'"}': "longer than data.max_line_bytes=256",
@@ -156,6 +155,7 @@ def test_standard_library_is_the_default_and_all_of_it_is_utf8() -> None:
         (lambda tmp: empty(tmp / "empty.txt"), "empty.txt is empty"),
         (lambda tmp: os.mkfifo(tmp / "pipe") or tmp / "pipe", "neither a file nor a directory"),
         (lambda tmp: wide(tmp / "wide.txt"), "is UTF-16 or UTF-32"),
+        (lambda tmp: wide(tmp / "wide.txt", "utf-16-le"), r"wide\.txt are NUL: it is UTF-16"),
         (lambda tmp: empty(tmp / "empty.txt").parent, "are empty"),
     ],
 )
@@ -169,9 +169,41 @@ def empty(path: Path) -> Path:
     return path
 
 
-def wide(path: Path) -> Path:
-    path.write_text("some text", encoding="utf-16")
+def wide(path: Path, encoding: str = "utf-16") -> Path:
+    path.write_text("some text", encoding=encoding)
     return path
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("nowhere.txt", r"nowhere\.txt does not exist; correct data\.validation_paths"),
+        ("*.none", r"no file matches .*; correct data\.validation_paths"),
+        ("empty.txt", r"empty\.txt is empty; fill it or leave it out of data\.validation_paths"),
+        ("", r"all 1 files of data\.validation_paths=.* are empty"),
+    ],
+)
+def test_validation_path_that_leads_nowhere_is_refused_by_its_key(tmp_path: Path, name: str, message: str) -> None:
+    (tmp_path / "validation").mkdir()
+    empty(tmp_path / "validation" / "empty.txt")
+    rows = write_jsonl(tmp_path / "rows.jsonl", range(3))
+    with pytest.raises(AssetError, match=message):
+        open_paths(rows, data__validation_paths=(str(tmp_path / "validation" / name),))
+
+
+def test_validation_files_are_read_as_what_they_are(tmp_path: Path) -> None:
+    (tmp_path / "book.txt").write_text(text(0))
+    rows = write_jsonl(tmp_path / "rows.jsonl", range(3))
+    for paths in ((tmp_path / "book.txt",), ()):
+        corpus = open_paths(*paths, data__validation_paths=(str(rows),))
+        assert corpus.validation is not None and corpus.validation.source == "jsonl"
+    same = open_paths(tmp_path / "book.txt", data__validation_paths=(str(rows),), data__source="text")
+    assert same.validation is not None and same.validation.source == "text"
+
+
+def test_name_of_a_source_may_be_written_in_any_case(tmp_path: Path) -> None:
+    ours, theirs = (open_paths(data__source=name) for name in ("Stdlib", "stdlib"))
+    assert (ours.source, ours.fingerprint) == ("stdlib", theirs.fingerprint)
 
 
 def test_mixed_kinds_of_files_need_a_source(tmp_path: Path) -> None:

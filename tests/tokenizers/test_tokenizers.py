@@ -1,11 +1,13 @@
 """Tokenizers: nothing is lost between text and tokens, equal corpora give equal tokenizers, damage is named."""
 
+import contextlib
 import hashlib
 import json
 import os
 import pickle
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -108,6 +110,7 @@ def test_end_token_is_the_configured_one(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|stop|>"}}')
     loaded = loading.load(tmp_path)
     assert loaded.eos_id == TRAINED.vocab_size
+    assert loaded.digest != JsonTokenizer(other, "<|endoftext|>").digest
     loaded.save(tmp_path / "again")
     assert loading.load(tmp_path / "again").eos_id == loaded.eos_id
 
@@ -117,6 +120,25 @@ def test_missing_tokenizer_names_what_was_looked_for(tmp_path: Path) -> None:
         loading.load(tmp_path / "nowhere")
     with pytest.raises(AssetError, match=r"looked for tokenizer\.json, then for vocab\.json with merges\.txt"):
         loading.load(tmp_path)
+
+
+def test_path_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match=r"x+ cannot be read: File name too long"):
+        loading.load(tmp_path / ("x" * 300))
+    TRAINED.save(tmp_path)
+    for name in ("tokenizer.json", "tokenizer_config.json"):
+        with unreadable(tmp_path / name), pytest.raises(AssetError, match="cannot be read: Input/output error"):
+            loading.load(tmp_path)
+
+
+@contextlib.contextmanager
+def unreadable(path: Path) -> Iterator[None]:
+    """Put a link in its place to what cannot be read: modes do not keep root from it."""
+    path.rename(path.with_suffix(".kept"))
+    path.symlink_to("/proc/self/mem")
+    yield
+    path.unlink()
+    path.with_suffix(".kept").rename(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"\xff\xfe", b"[]", b'{"version": "1.0", "model": {}}'])

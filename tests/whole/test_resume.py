@@ -130,6 +130,24 @@ def test_changed_setting_is_refused_by_name(
     assert small_run.metric_rows(straight) == before
 
 
+def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
+    corpus: Path, straight: Path, main_env: dict[str, str], run_main: Any, tmp_path: Path
+) -> None:
+    workdir, copy, other = tmp_path / "run", tmp_path / "copy", small_run.write_corpus(tmp_path / "other", seed=9)
+    shutil.copytree(straight, workdir)
+    shutil.rmtree(workdir / "checkpoints" / "16")
+    shutil.copytree(corpus, copy)
+    refused = run_main(small_run.arguments(other, workdir, {"tokenizer.path": workdir / "tokenizer"}))
+    assert refused.returncode == 3
+    assert "position is one in other data" in refused.stderr and "corpus: " in refused.stderr
+    assert "tokenizer: " not in refused.stderr
+    assert (workdir / "config.json").read_bytes() == (straight / "config.json").read_bytes()
+    moved = {"tokenizer.path": workdir / "tokenizer", "data.source": "TEXT", "data.encode_chunk_size": 7}
+    assert "from step 12" in finish(small_run.arguments(copy, workdir, moved), main_env)
+    assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
+    assert small_run.state_digest(workdir, 16) == small_run.state_digest(straight, 16)
+
+
 def test_second_trainer_on_a_workdir_is_refused(
     corpus: Path, main_env: dict[str, str], tmp_path: Path, run_main: Any
 ) -> None:

@@ -93,7 +93,7 @@ def test_several_mistakes_are_all_listed(usage: Callable[[list[str]], str]) -> N
     message = usage(
         ["--config.model.nme=x", "--config.model.width=33", "--config.train.num_steps=0", "--config.model.dropout=2"]
     )
-    assert "3 mistakes" in message
+    assert "4 mistakes" in message and "model.width=33 is not a multiple" in message
     for part in ("did you mean model.name?", "train.num_steps=0 is too small", "model.dropout=2.0 is too large"):
         assert part in message
 
@@ -224,6 +224,32 @@ def test_many_broken_rows_stop_the_run(refused: Refused, tmp_path: Path) -> None
     message = refused(4, {"data.paths": rows, "data.window_bytes": 1_000_000})
     assert "more than data.max_quarantined=0.01" in message and "rows.jsonl:1 (byte 0): not JSON" in message
     assert "privateword" not in message
+    found = [row for row in events(tmp_path / "run", "data.quarantined") if row["split"] == "train"]
+    assert sorted(row["line"] for row in found) == list(range(1, 61)) and {row["step"] for row in found} == {1}
+    (counts,) = events(tmp_path / "run", "data.report")
+    assert (counts["read"], counts["quarantined"]) == (1260, 60)
+
+
+def test_what_was_read_for_validation_is_written_down(run_main: Any, tmp_path: Path) -> None:
+    rows, workdir = small_run.write_corpus(tmp_path / "texts"), tmp_path / "run"
+    validation = tmp_path / "validation.jsonl"
+    small_run.write_rows(validation, broken=1, whole=150)
+    with open(validation, "a") as file:
+        file.write('{"text": "write to someone@example.org"}\n{"text": ""}\n')
+    changes = {"data.validation_paths": validation, "train.num_steps": 1, "eval.num_batches": 999}
+    assert run_main(small_run.arguments(rows, workdir, changes)).returncode == 0
+    (counts,) = events(workdir, "data.validation")
+    assert [counts[name] for name in ("read", "trained", "filtered", "quarantined")] == [153, 151, 1, 1]
+    assert counts["redactions"] == {"email": 1}
+    for name in ("data.quarantined", "safety.redacted"):
+        (row,) = [row for row in events(workdir, name) if row["split"] == "validation"]
+        assert row["file"] == str(validation)
+
+
+def test_validation_file_of_broken_rows_is_refused(refused: Refused, tmp_path: Path) -> None:
+    small_run.write_rows(tmp_path / "validation.jsonl", broken=5, whole=5)
+    message = refused(4, {"data.validation_paths": tmp_path / "validation.jsonl"})
+    assert "5 of 10 documents (50.0%) could not be read" in message
 
 
 @pytest.mark.parametrize(("limit", "code"), [(0.5, 0), (0.01, 4)])

@@ -1,0 +1,39 @@
+"""Text to ids in calls of bounded size: a tokenizer needs some 130 bytes for each byte that it is given at once."""
+
+import re
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+
+from codex_jax.tokenizers.tokenizer import Tokenizer
+
+
+# A longer text is cut. No document of the default data.document_bytes is.
+_PIECE_CHARS = 65_536
+# Characters of one call, if it is of more than one text.
+_CALL_CHARS = 262_144
+# The last place before a run of white space. What GPT-2 splits text into ends there anyhow: the ids stay the same.
+_LAST_BREAK = re.compile(r".*\S(?=[ \t\n\r])", re.DOTALL)
+
+
+def cut(text: str) -> Iterator[str]:
+    """Yield the text in parts of at most 65,536 characters, cut before white space where there is some."""
+    start = 0
+    while len(text) - start > _PIECE_CHARS:
+        found = _LAST_BREAK.match(text, start, start + _PIECE_CHARS)
+        end = found.end() if found else start + _PIECE_CHARS
+        yield text[start:end]
+        start = end
+    yield text[start:]
+
+
+def encode(tokenizer: Tokenizer, texts: Sequence[str], chunk_size: int) -> list[np.ndarray]:
+    """Return the ids of each text, from calls of at most `chunk_size` of them and of bounded length."""
+    ids: list[np.ndarray] = []
+    start = chars = 0
+    for end, text in enumerate(texts):
+        if end - start == chunk_size or (end > start and chars + len(text) > _CALL_CHARS):
+            ids += tokenizer.encode(texts[start:end])
+            start, chars = end, 0
+        chars += len(text)
+    return ids + tokenizer.encode(texts[start:]) if start < len(texts) else ids
