@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codex_jax import atomic, config, console, overrides, schema
-from codex_jax.errors import CodexError, ConfigError, TrainingStopped
+from codex_jax import config, console, exits, overrides, schema
+from codex_jax.errors import ConfigError
 from codex_jax.signals import StopRequest
 
 
@@ -21,44 +21,21 @@ def main(argv: Sequence[str]) -> int:
     stop = StopRequest()
     console.prepare()
     flags, rest = _parser().parse_known_args(argv)
-    try:
-        if flags.list_keys:
-            _print_keys()
-            return 0
-        if not flags.config:
-            raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
-        settings, origin = overrides.load(flags.config, _overrides(rest))
-        workdir = Path(flags.workdir or _default_workdir(flags.config))
-        _ask_for_determinism()
-        from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
-
-        train.train(settings, origin, workdir, stop)
-    except CodexError as error:
-        if flags.debug:
-            raise
-        return _report(error)
-    except OSError as error:
-        # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
-        if flags.debug or not error.filename:
-            raise
-        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error))
-    except RuntimeError as error:
-        if flags.debug or not str(error).startswith("RESOURCE_EXHAUSTED"):
-            raise
-        return _report(_out_of_memory(error))
-    return 0
+    return exits.guarded(lambda: _run(flags, rest, stop), debug=flags.debug)
 
 
-def _report(error: CodexError) -> int:
-    console.warn("\n".join([str(error), *getattr(error, "__notes__", [])]))
-    return error.exit_code
+def _run(flags: argparse.Namespace, rest: Sequence[str], stop: StopRequest) -> None:
+    if flags.list_keys:
+        _print_keys()
+        return
+    if not flags.config:
+        raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
+    settings, origin = overrides.load(flags.config, _overrides(rest))
+    workdir = Path(flags.workdir or _default_workdir(flags.config))
+    _ask_for_determinism()
+    from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
 
-
-def _out_of_memory(error: RuntimeError) -> TrainingStopped:
-    return TrainingStopped(
-        f"the device has not enough memory: {str(error).splitlines()[0][:200]}. Lower train.microbatch_size or "
-        "train.loss_chunk, set model.remat=true, or share the parameters with parallel.fsdp; the last checkpoint stands"
-    )
+    train.train(settings, origin, workdir, stop)
 
 
 def _ask_for_determinism() -> None:

@@ -29,6 +29,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "console",
         "digest",
         "errors",
+        "exits",
         "overrides",
         "registry",
         "rundir",

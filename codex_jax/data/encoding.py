@@ -1,10 +1,14 @@
 """Text to ids in calls of bounded size: a tokenizer needs some 130 bytes for each byte that it is given at once."""
 
+import dataclasses
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from codex_jax.data.packing import Pieces
+from codex_jax.data.reader import Reader
+from codex_jax.data.report import Report
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -14,6 +18,29 @@ _PIECE_CHARS = 65_536
 _CALL_CHARS = 262_144
 # The last place before a run of white space. What GPT-2 splits text into ends there anyhow: the ids stay the same.
 _LAST_BREAK = re.compile(r".*\S(?=[ \t\n\r])", re.DOTALL)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Encoder:
+    """Turns units of a corpus into ids; can be sent to other processes."""
+
+    reader: Reader
+    tokenizer: Tokenizer
+
+    def __call__(self, units: Iterable[int]) -> tuple[Pieces, Report]:
+        """Return the pieces of the documents of these units, in order, and what became of all that was read."""
+        report = Report()
+        texts, learnt, ends = [], [], []
+        for pieces in self.reader.read(units, report):
+            for text, keep in pieces:
+                parts = list(cut(text))
+                texts += parts
+                learnt += [keep] * len(parts)
+                ends += [False] * len(parts)
+            ends[-1] = True
+        ids = encode(self.tokenizer, texts, self.reader.data.encode_chunk_size)
+        report.tokens = sum(part.size for part in ids) + report.trained
+        return Pieces(ids, learnt, ends), report
 
 
 def cut(text: str) -> Iterator[str]:

@@ -1,23 +1,32 @@
 """Documents to rows of one length: concatenate, then split, so that every token is in exactly one row."""
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from codex_jax.data.batch import Batch, Rows
 
 
-def pack(tokens: Sequence[np.ndarray], learnt: Sequence[bool], ends: Sequence[bool], *, length: int, eos: int) -> Rows:
-    """Return the rows of `length` + 1 tokens that hold all pieces of text in their order.
+class Pieces(NamedTuple):
+    """Documents as ids, each in one piece or several."""
 
-    Args:
-        tokens: ids of each piece.
-        learnt: whether the piece may be a target.
-        ends: whether the piece is the last of its document; `eos` is put after it, and is learnt.
+    ids: Sequence[np.ndarray]
+    """int32, of each piece"""
+    learnt: Sequence[bool]
+    """whether the piece may be a target"""
+    ends: Sequence[bool]
+    """whether the piece is the last of its document"""
+
+
+def pack(pieces: Pieces, *, length: int, eos: int) -> Rows:
+    """Return the rows of `length` + 1 tokens that hold all pieces in their order.
+
+    `eos` is put after each document, and is learnt.
     """
     mark = np.array([eos], np.int32)
     parts, sizes, keeps = [], [], []
-    for ids, keep, last in zip(tokens, learnt, ends, strict=True):
+    for ids, keep, last in zip(*pieces, strict=True):
         parts.append(ids)
         keeps.append(np.full(ids.size, keep))
         if last:
@@ -27,7 +36,7 @@ def pack(tokens: Sequence[np.ndarray], learnt: Sequence[bool], ends: Sequence[bo
     width = length + 1
     total = sum(sizes)
     shape = (-(-total // width), width)
-    piece_document = np.cumsum([0, *ends[:-1]]) if len(ends) else np.zeros(0, np.int64)
+    piece_document = np.cumsum([0, *pieces.ends[:-1]]) if len(pieces.ends) else np.zeros(0, np.int64)
     return Rows(
         _filled(parts, shape, np.int32, 0),
         _filled([np.repeat(piece_document, sizes)], shape, np.int32, -1),
@@ -47,8 +56,8 @@ def to_batch(rows: Rows, *, isolate: bool) -> Batch:
     weights_BL = learnt_BM[:, 1:] & (documents_BM[:, 1:] >= 0)
     if isolate:
         weights_BL &= documents_BM[:, 1:] == documents_BM[:, :-1]
-        segments_BL = np.where(real_BL, documents_BM[:, :-1] - documents_BM[:, :1] + 1, 0)
-        starts_BL = np.diff(segments_BL, axis=1, prepend=-1) != 0
+        starts_BL = np.diff(documents_BM[:, :-1], axis=1, prepend=-2) != 0
+        segments_BL = np.where(real_BL, np.cumsum(starts_BL, axis=1), 0)
         positions_BL = places_L - np.maximum.accumulate(np.where(starts_BL, places_L, 0), axis=1)
     else:
         segments_BL = real_BL

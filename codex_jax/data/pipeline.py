@@ -14,6 +14,8 @@ from codex_jax import config
 from codex_jax.data import order, sources, validation, window
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus, open_corpus
+from codex_jax.data.encoding import Encoder
+from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.errors import AssetError
@@ -47,8 +49,7 @@ def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, 
     """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for."""
     data, seed = settings.data, settings.run.seed
     build = window.Builder(
-        reader=_train_reader(settings, corpus),
-        tokenizer=tokenizer,
+        encoder=Encoder(reader=_train_reader(settings, corpus), tokenizer=tokenizer),
         order=order.make_order(corpus, data.window_bytes, seed),
     )
     fingerprint = {
@@ -72,16 +73,18 @@ def validation_batches(
     """
     source, split = (corpus.validation, "all") if corpus.validation else (corpus, "validation")
     build = window.Builder(
-        reader=window.Reader(corpus=source, data=settings.data, redact=settings.safety.enabled, split=split),
-        tokenizer=tokenizer,
+        encoder=Encoder(reader=_reader(settings, source, split), tokenizer=tokenizer),
         order=order.make_order(source, settings.data.window_bytes, _FIXED_SEED),
     )
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
-def _train_reader(settings: config.Config, corpus: Corpus) -> window.Reader:
-    split = "all" if corpus.validation else "train"
-    return window.Reader(corpus=corpus, data=settings.data, redact=settings.safety.enabled, split=split)
+def _train_reader(settings: config.Config, corpus: Corpus) -> Reader:
+    return _reader(settings, corpus, "all" if corpus.validation else "train")
+
+
+def _reader(settings: config.Config, corpus: Corpus, split: str) -> Reader:
+    return Reader(corpus=corpus, data=settings.data, redact=settings.safety.enabled, split=split)
 
 
 def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:

@@ -25,19 +25,19 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
     rows = packing.join(parts)
     count = len(rows.tokens_BM)
     # A share of the corpus is judged by the training stream, which reads the same rows and has a ledger to name them.
-    if build.reader.split == "all" or not count:
-        Quarantine(build.reader.data.max_quarantined).check([report], complete=number == windows - 1)
+    if build.encoder.reader.split == "all" or not count:
+        Quarantine(build.encoder.reader.data.max_quarantined).check([report], complete=number == windows - 1)
     if not count:
         raise AssetError(_nothing_held_out(build, report))
     rows = packing.padded(rows, -(-count // batch_size) * batch_size)
-    isolate = build.reader.data.isolate_documents
+    isolate = build.encoder.reader.data.isolate_documents
     cuts = range(0, len(rows.tokens_BM), batch_size)
     return [packing.to_batch(packing.take(rows, slice(at, at + batch_size)), isolate=isolate) for at in cuts], report
 
 
 def _nothing_held_out(build: Builder, report: Report) -> str:
-    data = build.reader.data
-    if build.reader.split == "all":
+    data = build.encoder.reader.data
+    if build.encoder.reader.split == "all":
         return f"data.validation_paths={','.join(data.validation_paths)} hold no document of the {report.read} read"
     return (
         f"data.validation_fraction={data.validation_fraction} holds out none of {report.read} documents; "

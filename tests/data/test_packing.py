@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from codex_jax.data import packing
+from codex_jax.data.batch import Rows
 
 
 pytestmark = pytest.mark.data
@@ -15,7 +16,7 @@ EOS = 9
 
 def pack(documents: list[list[int]], length: int) -> packing.Rows:
     arrays = [np.array(ids, np.int32) for ids in documents]
-    return packing.pack(arrays, [True] * len(arrays), [True] * len(arrays), length=length, eos=EOS)
+    return packing.pack(packing.Pieces(arrays, [True] * len(arrays), [True] * len(arrays)), length=length, eos=EOS)
 
 
 def test_two_documents_fill_rows_of_five() -> None:
@@ -46,7 +47,7 @@ def test_without_isolation_a_row_reads_on() -> None:
 
 def test_redacted_piece_is_never_a_target() -> None:
     pieces = [np.array(ids, np.int32) for ids in ([1, 2], [3, 4], [5])]
-    rows = packing.pack(pieces, [True, False, True], [False, False, True], length=5, eos=EOS)
+    rows = packing.pack(packing.Pieces(pieces, [True, False, True], [False, False, True]), length=5, eos=EOS)
     batch = packing.to_batch(rows, isolate=True)
     assert batch.targets_BL.tolist() == [[2, 3, 4, 5, 9]]
     assert batch.weights_BL.tolist() == [[1, 0, 0, 1, 1]]
@@ -85,3 +86,12 @@ def test_weights_count_the_targets_that_follow_in_their_document(texts: list[lis
         stream[at] == stream[at - 1] for at in range(1, len(stream)) if at % (length + 1)
     )  # the first token of a row is no target
     assert batch.weights_BL.sum() == followed
+
+
+def test_documents_of_a_row_need_not_follow_each_other_in_the_stream() -> None:
+    documents = np.array([[7, 7, 3, 3, 9, -1, -1]])
+    rows = Rows(np.arange(7, dtype=np.int32)[None], documents, np.ones((1, 7), bool))
+    batch = packing.to_batch(rows, isolate=True)
+    assert batch.segments_BL.tolist() == [[1, 1, 2, 2, 3, 0]]
+    assert batch.positions_BL.tolist() == [[0, 1, 0, 1, 0, 0]]
+    assert batch.weights_BL.tolist() == [[1, 0, 1, 0, 0, 0]]

@@ -14,9 +14,9 @@ from codex_jax import config
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
+from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.data.text import TextSource
-from codex_jax.data.window import Reader
 from codex_jax.errors import AssetError, ConfigError
 
 

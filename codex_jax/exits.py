@@ -1,0 +1,40 @@
+"""Every failure becomes one message and its exit code, for all commands alike."""
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from codex_jax import atomic, console
+from codex_jax.errors import CodexError, TrainingStopped
+
+
+def guarded(work: Callable[[], None], *, debug: bool) -> int:
+    """Run `work` and return the exit code (see `errors`); with `debug` its failures are raised as they are."""
+    try:
+        work()
+    except CodexError as error:
+        if debug:
+            raise
+        return _report(error)
+    except OSError as error:
+        # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
+        if debug or not error.filename:
+            raise
+        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error))
+    except RuntimeError as error:
+        if debug or not str(error).startswith("RESOURCE_EXHAUSTED"):
+            raise
+        return _report(_out_of_memory(error))
+    return 0
+
+
+def _report(error: CodexError) -> int:
+    console.warn("\n".join([str(error), *getattr(error, "__notes__", [])]))
+    return error.exit_code
+
+
+def _out_of_memory(error: RuntimeError) -> TrainingStopped:
+    return TrainingStopped(
+        f"the device has not enough memory: {str(error).splitlines()[0][:200]}. Lower train.microbatch_size or "
+        "train.loss_chunk, set model.remat=true, or share the parameters with parallel.fsdp; the last checkpoint stands"
+    )
