@@ -6,14 +6,14 @@ and `resolve()` makes of it the frozen `Config` that the rest of the program rea
 
 import dataclasses
 import json
-from collections.abc import Callable, Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Mapping
+from typing import Any
 
 from ml_collections import ConfigDict
 
-from codex_jax import schema
+from codex_jax import contradictions, schema
 from codex_jax.errors import ConfigError
-from codex_jax.schema import knob, section
+from codex_jax.schema import knob, section, sections
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -57,16 +57,32 @@ class Tokenizer:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Data:
+class Origin:
+    """Where documents come from, and what of a row is one."""
+
     source: str = knob(
         "", "where documents come from: stdlib, text or jsonl; empty: stdlib without paths, else by the paths' suffix"
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
+    text_field: str = knob("text", "field of a JSONL row that holds the document")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Ingredient(Origin):
+    weight: float = knob(
+        0.0,
+        "share of the bytes read, beside the weights of the others; 0 for all: as large as they are",
+        low=0.0,
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Data(Origin):
+    mix: Mapping[str, Ingredient] = sections(Ingredient)
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
-    text_field: str = knob("text", "field of a JSONL row that holds the document")
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
@@ -189,10 +205,19 @@ def to_dict(config: Config) -> dict[str, Any]:
     return json.loads(json.dumps(dataclasses.asdict(config)))
 
 
+def add_source(settings: ConfigDict, name: str, **values: Any) -> None:
+    """Add a source to the mixture `data.mix` of a config file; what is not given keeps its default."""
+    with settings.data.mix.unlocked():
+        settings.data.mix[name] = ConfigDict(dataclasses.asdict(Ingredient()) | values)
+
+
 def resolve(settings: Mapping[str, Any]) -> Config:
-    """Check settings, nested or by dotted name, and return the frozen tree; ConfigError lists every violation."""
+    """Check nested settings against the schema and return the frozen tree; ConfigError lists every violation."""
     given = dict(schema.flatten(settings))
-    known = {name: (field, kind) for name, field, kind in schema.walk(Config)}
+    known = {name: (field, kind) for name, field, kind in schema.walk(Config, given=given)}
+    for name, (field, _) in known.items():
+        if name.startswith("data.mix."):  # of a source that is first named on the command line the rest is not given
+            given.setdefault(name, field.default)
     problems = [f"unknown key {name}{schema.nearest(name, list(known))}" for name in given if name not in known]
     problems += [f"missing key {name}" for name in known if name not in given]
     values = {}
@@ -202,7 +227,7 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             problems += wrong
             if not wrong:
                 values[name] = value
-    problems += _contradictions(values)
+    problems += contradictions.between(values)
     if problems:
         raise ConfigError(listing(problems))
     return schema.build(Config, values)
@@ -214,71 +239,3 @@ def listing(problems: list[str]) -> str:
         "the configuration has a mistake:" if len(problems) == 1 else f"the configuration has {len(problems)} mistakes:"
     )
     return "\n".join([head, *(f"  {problem}" for problem in problems)])
-
-
-class _Rule(NamedTuple):
-    """What must hold between values that are each right alone."""
-
-    names: tuple[str, ...]
-    holds: Callable[..., bool]
-    """of the values of those names"""
-    says: str
-    """when it does not hold, with the values in their order"""
-
-
-# `sharding` checks what depends on the devices.
-_RULES = (
-    _Rule(
-        ("model.width", "model.num_heads"),
-        lambda width, heads: width % heads == 0,
-        "model.width={} is not a multiple of model.num_heads={}",
-    ),
-    _Rule(
-        ("model.scan_unroll", "model.num_layers"),
-        lambda unroll, layers: layers % unroll == 0,
-        "model.scan_unroll={} does not divide model.num_layers={}",
-    ),
-    _Rule(
-        ("data.sequence_length", "model.context_length"),
-        lambda length, context: length <= context,
-        "data.sequence_length={} is longer than model.context_length={}",
-    ),
-    _Rule(
-        ("train.microbatch_size", "train.global_batch_size"),
-        lambda microbatch, batch: batch % (microbatch or batch) == 0,
-        "train.microbatch_size={} does not divide train.global_batch_size={}",
-    ),
-    _Rule(
-        ("optimizer.final_learning_rate", "optimizer.learning_rate"),
-        lambda final, peak: final <= peak,
-        "optimizer.final_learning_rate={} is above optimizer.learning_rate={}",
-    ),
-    _Rule(
-        ("generate.num_tokens", "model.context_length"),
-        lambda tokens, context: tokens < context,
-        "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
-    ),
-    _Rule(
-        ("data.validation_fraction", "data.validation_paths"),
-        lambda fraction, paths: bool(paths) or fraction > 0,
-        "data.validation_fraction={:g} leaves nothing to validate on: raise it or name data.validation_paths",
-    ),
-    _Rule(
-        ("data.source", "data.paths"),
-        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
-        "data.source={} reads files: name them in data.paths",
-    ),
-    _Rule(
-        ("data.source", "data.paths"),
-        lambda source, paths: not paths or source.lower() != "stdlib",
-        "data.source={} reads no data.paths: leave one of them out",
-    ),
-)
-
-
-def _contradictions(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong between values; `values` has only those that are right alone."""
-    for names, holds, says in _RULES:
-        found = [values[name] for name in names if name in values]
-        if len(found) == len(names) and not holds(*found):
-            yield says.format(*found)

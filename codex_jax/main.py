@@ -88,7 +88,7 @@ def _default_workdir(spec: str) -> str:
 
 def _print_keys() -> None:
     lines = []
-    for name, field, _ in schema.walk(config.Config):
+    for name, field, _ in schema.walk(config.Config, given=["data.mix.NAME."]):
         value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
         lines += [f"{name}={value}", f"    {field.metadata['meaning']}"]
     console.say("\n".join(lines))

@@ -45,8 +45,10 @@ def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config
     given = dict(schema.flatten(_read_file(path, argument)))
     base = dict(schema.flatten(config.default().to_dict()))
     origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
-    kinds = {name: kind for name, _, kind in schema.walk(config.Config)}
-    for name, text in [*inline, *overrides]:
+    changes = [*inline, *overrides]
+    names = [*given, *(name for name, _ in changes)]
+    kinds = {name: kind for name, _, kind in schema.walk(config.Config, given=names)}
+    for name, text in changes:
         given[name] = _read_text(text, kinds[name]) if name in kinds else text
         origin[name] = "command line"
     return config.resolve(given), origin

@@ -9,7 +9,7 @@ import dataclasses
 import difflib
 import math
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
@@ -31,13 +31,38 @@ def section(cls: type) -> Any:
     return dataclasses.field(default_factory=cls)
 
 
-def walk(cls: type, prefix: str = "") -> Iterator[tuple[str, dataclasses.Field[Any], type]]:
-    """Yield (dotted name, field, type) for every knob below a section, in the order they are written."""
+class Sections(dict[str, Any]):
+    """Sections by names that a user chose, in their order. Never changed once it is made, so that it can be hashed."""
+
+    def __hash__(self) -> int:  # type: ignore[override]
+        return hash(tuple(self.items()))
+
+
+def sections(cls: type) -> Any:
+    """Declare any number of groups of knobs, each under a name of the user's."""
+    return dataclasses.field(default_factory=Sections, metadata={"sections": cls})
+
+
+def chosen(given: Iterable[str], prefix: str) -> list[str]:
+    """Return the names that users chose below `prefix`, in the order they are met."""
+    return list(dict.fromkeys(name.removeprefix(prefix).split(".")[0] for name in given if name.startswith(prefix)))
+
+
+def walk(
+    cls: type, prefix: str = "", given: Collection[str] = ()
+) -> Iterator[tuple[str, dataclasses.Field[Any], type]]:
+    """Yield (dotted name, field, type) for every knob below a section, in the order they are written.
+
+    `given` are the dotted names in use: what users chose to call their sections is read from them.
+    """
     types = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         name, kind = prefix + field.name, types[field.name]
-        if dataclasses.is_dataclass(kind):
-            yield from walk(typing.cast(type, kind), name + ".")
+        if "sections" in field.metadata:
+            for one in chosen(given, name + "."):
+                yield from walk(field.metadata["sections"], f"{name}.{one}.", given)
+        elif dataclasses.is_dataclass(kind):
+            yield from walk(typing.cast(type, kind), name + ".", given)
         else:
             yield name, field, kind
 
@@ -120,9 +145,13 @@ def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> t
 def build(cls: type, values: Mapping[str, Any], prefix: str = "") -> Any:
     """Make the frozen tree of sections from checked values keyed by dotted name."""
     types = typing.get_type_hints(cls)
-    made = {}
+    made: dict[str, Any] = {}
     for field in dataclasses.fields(cls):
         name, kind = prefix + field.name, types[field.name]
-        nested = dataclasses.is_dataclass(kind)
-        made[field.name] = build(typing.cast(type, kind), values, name + ".") if nested else values[name]
+        if inner := field.metadata.get("sections"):
+            names = chosen(values, name + ".")
+            made[field.name] = Sections({one: build(inner, values, f"{name}.{one}.") for one in names})
+        else:
+            nested = dataclasses.is_dataclass(kind)
+            made[field.name] = build(typing.cast(type, kind), values, name + ".") if nested else values[name]
     return cls(**made)

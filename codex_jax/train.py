@@ -44,11 +44,11 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             ledger.refuse_to_lose_a_run(workdir)
         run_id = rundir.identify(workdir, settings, found.meta if found else None)
 
-        corpus = pipeline.open_corpus(settings.data)
-        tokenizer = pipeline.make_tokenizer(settings, corpus)
+        mixture = pipeline.open_mixture(settings.data)
+        tokenizer = pipeline.make_tokenizer(settings, mixture)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
-        stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows)))
-        validation, held_out = pipeline.validation_batches(settings, corpus, tokenizer, num_rows)
+        stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows)))
+        validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows)
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
@@ -73,7 +73,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 settings=config.to_dict(settings),
             )
         )
-        made_with = dossier.open_run(workdir, settings, model.definition, tokenizer, corpus, stream.fingerprint)
+        made_with = dossier.open_run(workdir, settings, model.definition, tokenizer, mixture, stream.fingerprint)
         recorder = Recorder(writer, settings, model.definition, start, totals)
         saver = stack.enter_context(
             store.Checkpointer(

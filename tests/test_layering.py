@@ -27,6 +27,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "cache",
         "config",
         "console",
+        "contradictions",
         "digest",
         "errors",
         "exits",

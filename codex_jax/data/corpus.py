@@ -73,8 +73,8 @@ class Corpus:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
 
 
-def open_corpus(data: config.Data) -> Corpus:
-    """Find the files of the corpus and look at both ends of each.
+def open_corpus(data: config.Data, key: str) -> Corpus:
+    """Find the files of the corpus and look at both ends of each; `key` is what its settings are called.
 
     Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
     """
@@ -82,8 +82,8 @@ def open_corpus(data: config.Data) -> Corpus:
     if data.validation_paths:
         # Without paths data.source says what is trained on: the standard library.
         kind = data.source if data.paths else ""
-        validation = _open(kind, data.validation_paths, "data.validation_paths", data, None)
-    return _open(data.source, data.paths, "data.paths", data, validation)
+        validation = _open(kind, data.validation_paths, f"{key}.validation_paths", data, None)
+    return _open(data.source, data.paths, f"{key}.paths", data, validation)
 
 
 def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validation: Corpus | None) -> Corpus:

@@ -1,32 +1,62 @@
-"""The order of an epoch: a permutation of all units, computed one place at a time and never held in memory."""
+"""Which units come when: each corpus of a mixture in an endless row of permutations, dealt out in fixed shares.
+
+Everything is computed from a window's number; nothing is held in memory.
+"""
 
 import hashlib
+import math
+from collections.abc import Sequence
+from fractions import Fraction
 from typing import NamedTuple
-
-from codex_jax.data.corpus import Corpus
 
 
 # With four a Feistel network is a pseudo-random permutation (Luby and Rackoff 1988); small halves mix better with more.
 _ROUNDS = 6
 
 
-class Order(NamedTuple):
-    """Which units make up which window: a permutation of all units for each epoch, dealt out like cards."""
+class Size(NamedTuple):
+    """How large a corpus is, and its share of the mixture."""
 
     num_units: int
+    num_bytes: int
+    weight: Fraction
+    """of the text read, beside the others' weights; the number of bytes where each corpus counts as large as it is"""
+
+
+class Order(NamedTuple):
+    """Which units make up which window. In `num_windows` windows, an epoch, every unit comes once or more."""
+
+    num_units: tuple[int, ...]
+    """of each corpus"""
+    per_window: tuple[Fraction, ...]
+    """units of each corpus in a window, on average"""
     num_windows: int
     seed: int
 
-    def units(self, epoch: int, window: int) -> list[int]:
-        """Return the units of a window; every unit is in exactly one window of an epoch."""
-        places = range(window, self.num_units, self.num_windows)
-        return [permuted(place, self.num_units, ("units", self.seed, epoch)) for place in places]
+    def units(self, window: int) -> list[list[int]]:
+        """Return the units of each corpus in a window, counted on through all epochs."""
+        return [
+            [self._unit(corpus, place) for place in range(math.floor(window * per), math.floor((window + 1) * per))]
+            for corpus, per in enumerate(self.per_window)
+        ]
+
+    def _unit(self, corpus: int, place: int) -> int:
+        epoch, index = divmod(place, self.num_units[corpus])
+        return permuted(index, self.num_units[corpus], ("units", self.seed, corpus, epoch))
 
 
-def make_order(corpus: Corpus, window_bytes: int, seed: int) -> Order:
-    """Return the order of a corpus in windows of about `window_bytes`."""
-    windows = min(-(-corpus.num_bytes // window_bytes), corpus.num_units)
-    return Order(corpus.num_units, windows, seed)
+def make_order(sizes: Sequence[Size], window_bytes: int, seed: int) -> Order:
+    """Return the order of a mixture in windows of about `window_bytes`.
+
+    The corpus that lasts longest at its weight is read once in an epoch, and the others as often as their weights ask.
+    """
+    longest = max(Fraction(size.num_bytes) / size.weight for size in sizes)
+    passes = [longest * size.weight / size.num_bytes for size in sizes]
+    epoch_bytes = sum(times * size.num_bytes for times, size in zip(passes, sizes, strict=True))
+    epoch_units = sum(times * size.num_units for times, size in zip(passes, sizes, strict=True))
+    windows = min(math.ceil(epoch_bytes / window_bytes), math.floor(epoch_units))
+    per_window = tuple(times * size.num_units / windows for times, size in zip(passes, sizes, strict=True))
+    return Order(tuple(size.num_units for size in sizes), per_window, windows, seed)
 
 
 def permuted(index: int, size: int, key: tuple[str | int, ...]) -> int:

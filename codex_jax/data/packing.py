@@ -1,5 +1,6 @@
 """Documents to rows of one length: concatenate, then split, so that every token is in exactly one row."""
 
+import itertools
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,12 @@ class Pieces(NamedTuple):
     """whether the piece may be a target"""
     ends: Sequence[bool]
     """whether the piece is the last of its document"""
+
+
+def joined(parts: Sequence[Pieces]) -> Pieces:
+    """Return the documents of all parts, one after the other."""
+    ids, learnt, ends = (list(itertools.chain(*field)) for field in zip(*parts, strict=True))
+    return Pieces(ids, learnt, ends)
 
 
 def pack(pieces: Pieces, *, length: int, eos: int) -> Rows:

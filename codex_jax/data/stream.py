@@ -36,12 +36,12 @@ class TrainStream(Iterator[Batch]):
 
         self.fingerprint = fingerprint
         self._build = build
-        self._quarantine = Quarantine(build.encoder.reader.data.max_quarantined)
+        self._quarantine = Quarantine(build.data.max_quarantined)
         self._reports: list[Report] = []
         self._batches = Batches(build, batch_size)
         self._position = self._batches.get_state()
         self._ahead: Any = experimental.ThreadPrefetchDatasetIterator(
-            self._batches, prefetch_buffer_size=build.encoder.reader.data.prefetch_batches
+            self._batches, prefetch_buffer_size=build.data.prefetch_batches
         )
 
     def __next__(self) -> Batch:
@@ -55,7 +55,7 @@ class TrainStream(Iterator[Batch]):
         except RuntimeError as error:
             if _LOST_WORKER not in str(error):
                 raise
-            raise TrainingStopped(_lost_worker(self._build.encoder.reader.data)) from error
+            raise TrainingStopped(_lost_worker(self._build.data)) from error
         self._reports += reports
         place = self._ahead.get_state()
         opened = place["window"] + (place["row"] > 0)
@@ -134,7 +134,7 @@ class Batches:
             empty = 0 if taken else empty + 1
             if empty >= epoch and self._window % epoch == 0:
                 return Step(None, reports)  # the last `epoch` windows were one epoch, and held nothing
-        isolate = self._build.encoder.reader.data.isolate_documents
+        isolate = self._build.data.isolate_documents
         return Step(packing.to_batch(packing.join(parts), isolate=isolate), reports)
 
     def __iter__(self) -> "Batches":
@@ -184,7 +184,7 @@ def _windows_from(first: int, build: Builder) -> Any:
     import grain
 
     numbers = grain.MapDataset.range(first, 2**62).map(build)
-    workers = build.encoder.reader.data.workers
+    workers = build.data.workers
     if not workers:
         return iter(numbers.to_iter_dataset(grain.ReadOptions(num_threads=1, prefetch_buffer_size=1)))
     from absl import flags

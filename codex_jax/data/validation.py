@@ -25,21 +25,21 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
     rows = packing.join(parts)
     count = len(rows.tokens_BM)
     # A share of the corpus is judged by the training stream, which reads the same rows and has a ledger to name them.
-    if build.encoder.reader.split == "all" or not count:
-        Quarantine(build.encoder.reader.data.max_quarantined).check([report], complete=number == windows - 1)
+    shares = [encoder.reader.split != "all" for encoder in build.encoders]
+    if not all(shares) or not count:
+        Quarantine(build.data.max_quarantined).check([report], complete=number == windows - 1)
     if not count:
         raise AssetError(_nothing_held_out(build, report))
     rows = packing.padded(rows, -(-count // batch_size) * batch_size)
-    isolate = build.encoder.reader.data.isolate_documents
+    isolate = build.data.isolate_documents
     cuts = range(0, len(rows.tokens_BM), batch_size)
     return [packing.to_batch(packing.take(rows, slice(at, at + batch_size)), isolate=isolate) for at in cuts], report
 
 
 def _nothing_held_out(build: Builder, report: Report) -> str:
-    data = build.encoder.reader.data
-    if build.encoder.reader.split == "all":
-        return f"data.validation_paths={','.join(data.validation_paths)} hold no document of the {report.read} read"
+    if all(encoder.reader.split == "all" for encoder in build.encoders):
+        return f"the files of validation_paths hold no document of the {report.read} read; name others"
     return (
-        f"data.validation_fraction={data.validation_fraction} holds out none of {report.read} documents; "
+        f"data.validation_fraction={build.data.validation_fraction} holds out none of {report.read} documents; "
         "raise it, lower data.document_bytes, or name data.validation_paths"
     )

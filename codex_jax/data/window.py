@@ -1,12 +1,13 @@
 """A window: the text that is read, redacted, tokenised, packed and shuffled together.
 
-Each window is a pure function of (seed, epoch, number), so a position in the data is just a window and a row in it.
+Each window is a pure function of (seed, number), so a position in the data is just a window and a row in it.
 """
 
 import dataclasses
 
 import numpy as np
 
+from codex_jax import config
 from codex_jax.data import packing
 from codex_jax.data.batch import Rows
 from codex_jax.data.encoding import Encoder
@@ -26,18 +27,24 @@ class Window:
 class Builder:
     """Makes windows by their number, counted on through all epochs; can be sent to other processes."""
 
-    encoder: Encoder
+    encoders: tuple[Encoder, ...]
+    """of each corpus of the mixture"""
     order: Order
+    data: config.Data
 
     def __call__(self, number: int) -> Window:
         """Read, redact, tokenise, pack and shuffle a window; AssetError when its files cannot be read."""
-        epoch, window = divmod(number, self.order.num_windows)
-        pieces, report = self.encoder(self.order.units(epoch, window))
-        if epoch:
+        parts, report = [], Report()
+        for encoder, units in zip(self.encoders, self.order.units(number), strict=True):
+            pieces, of_corpus = encoder(units)
+            parts.append(pieces)
+            report.add(of_corpus)
+        if number >= self.order.num_windows:
             report.findings = []  # their places were reported the first time; the counts go on
-        data = self.encoder.reader.data
-        rows = packing.pack(pieces, length=data.sequence_length, eos=self.encoder.tokenizer.eos_id)
+        rows = packing.pack(
+            packing.joined(parts), length=self.data.sequence_length, eos=self.encoders[0].tokenizer.eos_id
+        )
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
-        bits = np.random.Philox(key=number_of("rows", self.order.seed, epoch, window))
+        bits = np.random.Philox(key=number_of("rows", self.order.seed, number))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")
         return Window(packing.take(rows, order), report)

@@ -9,7 +9,7 @@ import jax
 
 from codex_jax import config, digest, rundir, trees
 from codex_jax.console import say, warn
-from codex_jax.data.corpus import Corpus
+from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
 from codex_jax.journal import accounts
 from codex_jax.models import build
@@ -23,7 +23,7 @@ def open_run(
     settings: config.Config,
     definition: build.Definition,
     tokenizer: Tokenizer,
-    corpus: Corpus,
+    mixture: Mixture,
     fingerprint: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Write provenance.json and the tokenizer, and tell the user what is trained on what.
@@ -42,7 +42,11 @@ def open_run(
     model = settings.model
     parameters = trees.num_parameters(definition.abstract)
     say(f"model      {model.name}, {parameters:,} parameters, {model.compute_dtype} products")
-    say(f"data       {corpus.source}, {len(corpus.files):,} files, {corpus.num_bytes / 1e6:.1f} MB")
+    for part in mixture:
+        share = f", weight {float(part.weight):g}" if part.weight else ""
+        name = f"{part.name}: " if settings.data.mix else ""
+        size = f"{len(part.corpus.files):,} files, {part.corpus.num_bytes / 1e6:.1f} MB"
+        say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"tokenizer  {tokenizer.vocab_size:,} tokens, {settings.tokenizer.path or 'trained on these data'}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     if not settings.safety.enabled:

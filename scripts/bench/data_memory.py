@@ -49,9 +49,10 @@ def read_whole(directory: Path, tokenizer: Path) -> None:
         data=dataclasses.replace(base.data, paths=(str(directory),), sequence_length=512),
         tokenizer=dataclasses.replace(base.tokenizer, path=str(tokenizer)),
     )
-    corpus = pipeline.open_corpus(settings.data)
-    stream = pipeline.train_stream(settings, corpus, pipeline.make_tokenizer(settings, corpus), 16)
+    mixture = pipeline.open_mixture(settings.data)
+    stream = pipeline.train_stream(settings, mixture, pipeline.make_tokenizer(settings, mixture), 16)
     start, first, tokens = time.perf_counter(), 0.0, 0
+    corpus = mixture[0].corpus
     windows = -(-corpus.num_bytes // settings.data.window_bytes)
     while stream.state()["window"] < windows:
         tokens += int(next(stream).weights_BL.sum())

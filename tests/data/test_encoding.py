@@ -68,7 +68,7 @@ import resource, sys
 from corpora import TOKENIZER, resolve
 from codex_jax.data import pipeline
 settings = resolve(data__paths=(sys.argv[1],), data__validation_fraction=1e-9, data__max_line_bytes=1 << 26)
-stream = pipeline.train_stream(settings, pipeline.open_corpus(settings.data), TOKENIZER, 1)
+stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
 next(stream)
 stream.close()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

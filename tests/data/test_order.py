@@ -4,11 +4,12 @@ import itertools
 import subprocess
 import sys
 from collections import Counter
+from fractions import Fraction
 from pathlib import Path
 
 import pytest
 
-from codex_jax.data.order import Order, permuted
+from codex_jax.data.order import Size, make_order, permuted
 
 
 pytestmark = pytest.mark.data
@@ -36,14 +37,35 @@ def test_place_of_an_enormous_corpus_is_known_at_once() -> None:
 
 
 def test_windows_share_out_the_units_of_every_epoch_in_its_own_order() -> None:
-    order = Order(100, 7, 0)
-    epochs = [[unit for window in range(7) for unit in order.units(epoch, window)] for epoch in range(3)]
+    order = make_order([Size(100, 700, Fraction(700))], 100, seed=0)
+    assert order.num_windows == 7
+    epochs = [[unit for window in range(7 * n, 7 * n + 7) for unit in order.units(window)[0]] for n in range(3)]
     assert all(sorted(units) == list(range(100)) for units in epochs)
     assert epochs[0] != epochs[1] != epochs[2]
-    assert order._replace(seed=1).units(0, 0) != order.units(0, 0)
+    assert order._replace(seed=1).units(0) != order.units(0)
+
+
+def test_sources_without_weights_are_each_read_once_in_an_epoch() -> None:
+    sizes = [Size(30, 3000, Fraction(3000)), Size(500, 10_000, Fraction(10_000))]
+    order = make_order(sizes, 1000, seed=0)
+    windows = [order.units(number) for number in range(order.num_windows)]
+    for corpus, size in enumerate(sizes):
+        assert sorted(unit for window in windows for unit in window[corpus]) == list(range(size.num_units))
+    assert {len(window[1]) for window in windows} <= {38, 39}  # 500 units over 13 windows: evenly
+
+
+def test_weights_are_shares_of_the_bytes_and_the_longest_source_is_read_once() -> None:
+    sizes = [Size(1000, 100_000, Fraction(7, 10)), Size(40, 2000, Fraction(3, 10))]
+    order = make_order(sizes, 5000, seed=3)
+    windows = [order.units(number) for number in range(order.num_windows)]
+    read = [[unit for window in windows for unit in window[corpus]] for corpus in range(2)]
+    assert sorted(read[0]) == list(range(1000))
+    large, small = 100 * len(read[0]), 50 * len(read[1])
+    assert small / (large + small) == pytest.approx(0.3, abs=0.001)
+    assert min(Counter(read[1]).values()) == 21  # 42,857 of 2,000 bytes: 21.4 times
 
 
 def test_order_needs_no_jax() -> None:
-    program = "import sys; from codex_jax.data.order import Order; Order(9, 2, 0).units(0, 0)"
+    program = "import sys; from codex_jax.data.order import Order; Order((9,), (4,), 2, 0).units(0)"
     program += "; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -87,7 +87,7 @@ def test_bad_row_is_named_with_its_place(tmp_path: Path, line: bytes) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_bytes(b"\n".join([*good[:3], line, good[3], b""]))
     data = resolve(data__paths=(str(path),), data__max_line_bytes=256).data
-    corpus, report = corpora_of.open_corpus(data), Report()
+    corpus, report = corpora_of.open_corpus(data, "data"), Report()
     reader = Reader(corpus=corpus, data=data, redact=False, split="all")
     assert len(list(reader.read(range(corpus.num_units), report))) == 4
     (row,) = report.rows
@@ -118,7 +118,7 @@ def test_byte_order_mark_is_no_text() -> None:
 
 
 def open_paths(*paths: object, **changes: object) -> corpora_of.Corpus:
-    return corpora_of.open_corpus(resolve(data__paths=tuple(map(str, paths)), **changes).data)
+    return corpora_of.open_corpus(resolve(data__paths=tuple(map(str, paths)), **changes).data, "data")
 
 
 def test_directory_and_glob_expand_sorted_and_each_file_counts_once(tmp_path: Path) -> None:
@@ -139,7 +139,7 @@ def test_fingerprint_follows_names_and_content_not_the_place(tmp_path: Path) -> 
 
 
 def test_standard_library_is_the_default_and_all_of_it_is_utf8() -> None:
-    corpus = corpora_of.open_corpus(config.resolve(config.default().to_dict()).data)
+    corpus = corpora_of.open_corpus(config.resolve(config.default().to_dict()).data, "data")
     names = [file.name for file in corpus.files]
     assert corpus.source == "stdlib" and len(names) > 500
     assert "json/decoder.py" in names and not any("site-packages" in name for name in names)

@@ -82,11 +82,11 @@ def refusal(settings: config.Config) -> str:
 
 
 def tokenizer(settings: config.Config) -> str:
-    return pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data)).digest
+    return pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data)).digest
 
 
 def open_stream(settings: config.Config) -> pipeline.TrainStream:
-    corpus = pipeline.open_corpus(settings.data)
+    corpus = pipeline.open_mixture(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
     return pipeline.train_stream(settings, corpus, made, settings.train.global_batch_size)
 
@@ -135,7 +135,7 @@ def is_ahead(settings: config.Config) -> bool:
 
 def texts_at_once(settings: config.Config) -> int:
     """How many texts of the first window the tokenizer gets in one call."""
-    corpus = pipeline.open_corpus(settings.data)
+    corpus = pipeline.open_mixture(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
     assert isinstance(made, JsonTokenizer)
     recorder = Recorder(made._inner, made._eos_token)
@@ -146,13 +146,13 @@ def texts_at_once(settings: config.Config) -> int:
 
 
 def validation(settings: config.Config) -> list[bytes]:
-    corpus = pipeline.open_corpus(settings.data)
+    corpus = pipeline.open_mixture(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
     found, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     return [batch.tokens_BL.tobytes() for batch in found]
 
 
 def sample(settings: config.Config) -> str:
-    made = pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data))
+    made = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data))
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     return generate.make(settings, build.define(settings.model), made)(parameters, jax.random.key(1))

@@ -126,7 +126,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         long = '{"text": "' + 100 * "many words " + '"}\n'
         Path("long.jsonl").write_text(Path("rows.jsonl").read_text() + long)
         other = observers.resolve({"data.paths": ("others",)})
-        pipeline.make_tokenizer(other, pipeline.open_corpus(other.data)).save(Path("saved_tokenizer"))
+        pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path("saved_tokenizer"))
         yield directory
 
 

@@ -1,0 +1,95 @@
+"""What must hold between settings that are each right alone."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from codex_jax import schema
+
+
+class _Rule(NamedTuple):
+    """What must hold between values that are each right alone."""
+
+    names: tuple[str, ...]
+    holds: Callable[..., bool]
+    """of the values of those names"""
+    says: str
+    """when it does not hold, with the values in their order"""
+
+
+# `sharding` checks what depends on the devices.
+_RULES = (
+    _Rule(
+        ("model.width", "model.num_heads"),
+        lambda width, heads: width % heads == 0,
+        "model.width={} is not a multiple of model.num_heads={}",
+    ),
+    _Rule(
+        ("model.scan_unroll", "model.num_layers"),
+        lambda unroll, layers: layers % unroll == 0,
+        "model.scan_unroll={} does not divide model.num_layers={}",
+    ),
+    _Rule(
+        ("data.sequence_length", "model.context_length"),
+        lambda length, context: length <= context,
+        "data.sequence_length={} is longer than model.context_length={}",
+    ),
+    _Rule(
+        ("train.microbatch_size", "train.global_batch_size"),
+        lambda microbatch, batch: batch % (microbatch or batch) == 0,
+        "train.microbatch_size={} does not divide train.global_batch_size={}",
+    ),
+    _Rule(
+        ("optimizer.final_learning_rate", "optimizer.learning_rate"),
+        lambda final, peak: final <= peak,
+        "optimizer.final_learning_rate={} is above optimizer.learning_rate={}",
+    ),
+    _Rule(
+        ("generate.num_tokens", "model.context_length"),
+        lambda tokens, context: tokens < context,
+        "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
+    ),
+)
+# For data itself, and for each source of data.mix in its place.
+_SOURCE_RULES = (
+    _Rule(
+        ("source", "paths"),
+        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
+        "{0}.source={1} reads files: name them in {0}.paths",
+    ),
+    _Rule(
+        ("source", "paths"),
+        lambda source, paths: not paths or source.lower() != "stdlib",
+        "{0}.source={1} reads no {0}.paths: leave one of them out",
+    ),
+)
+
+
+def between(values: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, from the values that are each right alone by their dotted names."""
+    for names, holds, says in _RULES:
+        found = [values[name] for name in names if name in values]
+        if len(found) == len(names) and not holds(*found):
+            yield says.format(*found)
+    mixed = [f"data.mix.{name}" for name in schema.chosen(values, "data.mix.")]
+    for section_name in ["data", *mixed]:
+        for names, holds, says in _SOURCE_RULES:
+            found = [values[full] for name in names if (full := f"{section_name}.{name}") in values]
+            if len(found) == len(names) and not holds(*found):
+                yield says.format(section_name, *found)
+        paths = values.get(f"{section_name}.validation_paths")
+        if (section_name == "data") != bool(mixed) and values.get("data.validation_fraction") == 0 and paths == ():
+            yield (
+                "data.validation_fraction=0 leaves nothing to validate on: raise it or name "
+                f"{section_name}.validation_paths"
+            )
+    yield from _mixture(values, mixed)
+
+
+def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
+    beside = [name for name in ("source", "paths", "validation_paths") if values.get(f"data.{name}")]
+    if mixed and beside:
+        yield f"data.mix names the sources: leave out data.{beside[0]}, or make it a source of the mixture"
+    weights = {name: values.get(f"{name}.weight", 0.0) for name in mixed}
+    if any(weights.values()) and not all(weights.values()):
+        without = ", ".join(name for name, weight in weights.items() if not weight)
+        yield f"some sources of data.mix have a weight and {without} has none: give all of them one, or none"
