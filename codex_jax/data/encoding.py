@@ -15,7 +15,7 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 # A longer text is cut. No document of the default data.document_bytes is.
 _PIECE_CHARS = 65_536
 # Characters of one call, if it is of more than one text.
-_CALL_CHARS = 262_144
+_CALL_CHARS = 1_048_576
 # The last place before a run of white space. What GPT-2 splits text into ends there anyhow: the ids stay the same.
 _LAST_BREAK = re.compile(r".*\S(?=[ \t\n\r])", re.DOTALL)
 

@@ -50,7 +50,7 @@ def test_text_without_white_space_is_cut_at_a_character() -> None:
     assert [len(part) for part in parts] == [65_536, 65_536, 65_536, 3392]
 
 
-@pytest.mark.parametrize(("sizes", "calls"), [([100_000] * 5, [2, 2, 1]), ([5] * 7, [3, 3, 1]), ([300_000], [1])])
+@pytest.mark.parametrize(("sizes", "calls"), [([500_000] * 5, [2, 2, 1]), ([5] * 7, [3, 3, 1]), ([1_200_000], [1])])
 def test_calls_are_bounded_in_texts_and_in_length(sizes: list[int], calls: list[int]) -> None:
     seen = []
 
