@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
@@ -59,10 +60,11 @@ def _from_vocab_and_merges(vocab: Path, merges: Path) -> tokenizers.Tokenizer:
 
 
 def _finish(inner: tokenizers.Tokenizer, path: Path, directory: Path) -> JsonTokenizer:
-    named = _configured_eos(directory / "tokenizer_config.json")
+    settings = _settings_beside(directory)
+    named = _content(settings.get("eos_token"))
     for name in (named,) if named else EOS_NAMES:
         if inner.token_to_id(name) is not None:
-            return JsonTokenizer(inner, name)
+            return JsonTokenizer(inner, name, _chat_template(settings, directory))
     if named:
         raise AssetError(f"tokenizer_config.json beside {path} names eos_token {named!r}, which {path} does not have")
     raise AssetError(
@@ -71,12 +73,27 @@ def _finish(inner: tokenizers.Tokenizer, path: Path, directory: Path) -> JsonTok
     )
 
 
-def _configured_eos(path: Path) -> str:
+def _settings_beside(directory: Path) -> dict[str, Any]:
+    path = directory / "tokenizer_config.json"
     if not path.is_file():
-        return ""
+        return {}
     try:
-        token = json.loads(path.read_text(encoding="utf-8")).get("eos_token") or ""
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        return dict(settings.items())
     except (ValueError, AttributeError) as error:
         raise AssetError(f"{path} is not a JSON object: {error}; repair or remove it") from error
+
+
+def _content(token: Any) -> str:
     # Older files write an added token as an object.
-    return token.get("content", "") if isinstance(token, dict) else str(token)
+    return token.get("content", "") if isinstance(token, dict) else str(token or "")
+
+
+def _chat_template(settings: dict[str, Any], directory: Path) -> str | None:
+    """Return the template of chat_template.jinja, which newer versions of transformers write, or of the settings."""
+    if (directory / "chat_template.jinja").is_file():
+        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
+    found = settings.get("chat_template")
+    if isinstance(found, list):  # several by name
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return found

@@ -66,6 +66,30 @@ def test_pickled_tokenizer_still_takes_special_text_as_text() -> None:
     assert copy.eos_id not in copy.encode(["<|endoftext|>"])[0]
 
 
+def test_special_tokens_in_a_text_become_their_ids_only_when_asked_for() -> None:
+    text = "a<|endoftext|>b"
+    for made in (TRAINED, pickle.loads(pickle.dumps(TRAINED))):
+        (ids,), (literal,) = made.encode([text], special=True), made.encode([text])
+        assert ids.tolist().count(made.eos_id) == 1 and made.eos_id not in literal
+        assert made.decode(ids) == made.decode(literal) == text
+
+
+@pytest.mark.parametrize("form", ["text", "list", "file"])
+def test_chat_template_of_a_directory_is_kept(tmp_path: Path, form: str) -> None:
+    TRAINED.save(tmp_path)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    settings: dict = {"eos_token": "<|endoftext|>"}
+    if form == "file":
+        (tmp_path / "chat_template.jinja").write_text(template)
+    else:
+        settings["chat_template"] = [{"name": "default", "template": template}] if form == "list" else template
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    loaded = loading.load(tmp_path)
+    loaded.save(tmp_path / "again")
+    assert loading.load(tmp_path / "again").chat_template == loaded.chat_template == template
+    assert TRAINED.chat_template is None and loaded.digest != TRAINED.digest
+
+
 def write_gpt2(directory: Path) -> Path:
     directory.mkdir()
     vocab = json.loads(tokenizers.Tokenizer.from_str(json.dumps(inner())).to_str())["model"]["vocab"]
