@@ -7,7 +7,6 @@ batches, report = validation_batches(config, corpus, tokenizer, batch_size)
 """
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from codex_jax import config
@@ -24,25 +23,43 @@ from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
-__all__ = ["Corpus", "TrainStream", "make_tokenizer", "open_corpus", "train_stream", "validation_batches"]
+__all__ = [
+    "Corpus",
+    "TrainStream",
+    "make_tokenizer",
+    "open_corpus",
+    "train_stream",
+    "train_tokenizer",
+    "validation_batches",
+]
 
 # Not the run's seed: another seed trains on the same tokens and is judged by the same text.
 _FIXED_SEED = 0
 
 
 def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
-    """Load tokenizer.path, or train one on tokenizer.train_bytes of the training split, redacted and shuffled.
+    """Load the tokenizer that the settings name, or train one. Raises AssetError."""
+    return loading.given(settings.tokenizer) or train_tokenizer(settings, corpus)
 
-    The trained one is kept in the cache and found again for the same corpus and settings. Raises AssetError.
+
+def train_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
+    """Train a tokenizer on tokenizer.train_bytes of the training split, redacted and shuffled.
+
+    It is kept in the cache and found again for the same corpus and settings. Raises AssetError.
     """
-    if settings.tokenizer.path:
-        return loading.load(Path(settings.tokenizer.path))
+    options = settings.tokenizer
     content = {
         **_content(settings, corpus),
         "unit_bytes": sources.SOURCES.get(corpus.source).unit_bytes(settings.data),
-        "train_bytes": settings.tokenizer.train_bytes,
+        "train_bytes": options.train_bytes,
     }
-    return training.cached(lambda: _training_text(settings, corpus), settings.tokenizer.vocab_size, content)
+    return training.cached(
+        lambda: _training_text(settings, corpus),
+        options.vocab_size,
+        content,
+        kind=options.kind or "hf",
+        algorithm=options.algorithm,
+    )
 
 
 def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int) -> TrainStream:

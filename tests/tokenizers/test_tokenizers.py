@@ -15,9 +15,10 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codex_jax import config
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers import loading, training
-from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.tokenizers.tokenizer import JsonTokenizer, Roles
 
 
 pytestmark = pytest.mark.data
@@ -113,7 +114,7 @@ def test_vocab_and_merges_encode_like_the_tokenizer_they_are_of(tmp_path: Path) 
 def test_added_tokens_count_in_the_vocabulary() -> None:
     wider = tokenizers.Tokenizer.from_str(json.dumps(inner()))
     wider.add_tokens(["zzzz"])
-    made = JsonTokenizer(wider, "<|endoftext|>")
+    made = JsonTokenizer(wider, Roles(eos="<|endoftext|>"))
     assert made.vocab_size == TRAINED.vocab_size + 1
     assert made.encode(["zzzz"])[0].tolist() == [made.vocab_size - 1]
 
@@ -134,7 +135,7 @@ def test_end_token_is_the_configured_one(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|stop|>"}}')
     loaded = loading.load(tmp_path)
     assert loaded.eos_id == TRAINED.vocab_size
-    assert loaded.digest != JsonTokenizer(other, "<|endoftext|>").digest
+    assert loaded.digest != JsonTokenizer(other, Roles(eos="<|endoftext|>")).digest
     loaded.save(tmp_path / "again")
     assert loading.load(tmp_path / "again").eos_id == loaded.eos_id
 
@@ -179,12 +180,14 @@ def test_damaged_merges_are_named(tmp_path: Path) -> None:
         loading.load(directory)
 
 
-def test_tokenizer_without_an_end_token_is_refused(tmp_path: Path) -> None:
+def test_tokenizer_without_an_end_token_is_refused_for_training(tmp_path: Path) -> None:
     plain = inner(added_tokens=[])
     plain["model"]["vocab"]["<x>"] = plain["model"]["vocab"].pop("<|endoftext|>")
     (tmp_path / "tokenizer.json").write_text(json.dumps(plain))
+    loaded = loading.load(tmp_path)
+    assert (loaded.eos_id, loaded.pad_id, loaded.bos_id, loaded.unk_id) == (None, None, None, None)
     with pytest.raises(AssetError, match=r"no token that ends a document.*</s>"):
-        loading.load(tmp_path)
+        loading.given(config.Tokenizer(path=str(tmp_path)))
 
 
 def test_second_start_finds_the_trained_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -138,7 +138,7 @@ def texts_at_once(settings: config.Config) -> int:
     corpus = pipeline.open_corpus(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
     assert isinstance(made, JsonTokenizer)
-    recorder = Recorder(made._inner, made._eos_token)
+    recorder = Recorder(made._inner, made.roles)
     stream = pipeline.train_stream(settings, corpus, recorder, settings.train.global_batch_size)
     next(stream)
     stream.close()
