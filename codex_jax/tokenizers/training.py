@@ -102,20 +102,23 @@ class Job:
 
     def run(self, directory: Path, *, force: bool) -> Tokenizer:
         """Train, and write the tokenizer with its manifest; AssetError when something is there, unless `force`."""
-        clear(directory, force=force)
-        made = trainer_of(self.kind)(self.lines.sample(self.train_bytes, self.seed), self.recipe)
-        lines = self.lines
+        trainer, lines = trainer_of(self.kind), self.lines
+        refuse_to_overwrite(directory, force=force)
+        made = trainer(lines.sample(self.train_bytes, self.seed), self.recipe)
+        remove(directory)
         corpus = {"sha256": lines.digest(), "files": len(lines.files), "bytes": lines.num_bytes()}
         manifest.write(directory, made, made.save(directory), {"config": self.config(), "corpus": corpus})
         return made
 
 
-def clear(directory: Path, *, force: bool) -> None:
-    """Make room for a tokenizer: AssetError when the directory is not empty; with `force` its tokenizer is removed."""
-    if not directory.exists() or not any(directory.iterdir()):
-        return
-    if not force:
-        raise AssetError(f"{directory} is not empty; choose another directory, or --force to replace what is there")
+def refuse_to_overwrite(directory: Path, *, force: bool) -> None:
+    """Raise AssetError when there is something in the directory, unless `force`."""
+    if not force and directory.exists() and any(directory.iterdir()):
+        raise AssetError(f"{directory} is not empty; choose another directory, or --force to replace its tokenizer")
+
+
+def remove(directory: Path) -> None:
+    """Remove the tokenizer whose manifest is in the directory, the manifest first, and nothing else."""
     for name in (manifest.NAME, *manifest.read(directory).get("files", {})):
         (directory / name).unlink(missing_ok=True)
 
