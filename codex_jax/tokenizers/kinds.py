@@ -16,7 +16,7 @@ for _name, _kind in {
     "byte": Kind("256 bytes and an end token; needs no file", hf.load, make=byte.make),
     "whitespace": Kind("words of a fixed vocabulary, for experiments", whitespace.load, whitespace.train),
 }.items():
-    KINDS.register(_name, _kind, "codex_jax")
+    KINDS.register(_name, _kind, source=_kind.load.__module__)
 
 
 def kind_at(path: Path) -> str:

@@ -7,7 +7,7 @@ from codex_jax import config
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers import beside, manifest
 from codex_jax.tokenizers.kinds import KINDS, kind_at
-from codex_jax.tokenizers.resolve import resolve
+from codex_jax.tokenizers.resolve import ASSETS, WANTED, Checked, Resolved, resolve
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -28,14 +28,19 @@ def load(path: Path, kind: str = "") -> Tokenizer:
     path = path.expanduser()
     try:
         if not path.exists():
-            raise AssetError(
-                f"{path} does not exist; name a tokenizer.json, a directory with one, a directory with vocab.json and "
-                "merges.txt, or a SentencePiece .model"
-            )
+            raise AssetError(f"{path} does not exist; {WANTED}")
         manifest.verify(path if path.is_dir() else path.parent)
         return KINDS.get(kind or kind_at(path)).load(path)
     except OSError as error:
         raise AssetError(f"{error.filename or path} cannot be read: {error.strerror}") from error
+
+
+def find(name_or_path: str) -> Resolved:
+    """Return where a tokenizer is that a person names: a known asset by its name, anything else by its path."""
+    if name_or_path in ASSETS:
+        return resolve(name_or_path, "")
+    path = Path(name_or_path).expanduser()
+    return Resolved(path, "path", (Checked(path, "path", path.exists()),))
 
 
 def origin(settings: config.Tokenizer) -> Origin:

@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from codex_jax import schema
 from codex_jax.errors import AssetError, ConfigError
@@ -25,6 +25,10 @@ class Checked(NamedTuple):
     rule: str
     found: bool
 
+    def listed(self) -> dict[str, Any]:
+        """Return it for JSON."""
+        return {**self._asdict(), "path": str(self.path)}
+
 
 class Resolved(NamedTuple):
     """Where the tokenizer is."""
@@ -35,12 +39,25 @@ class Resolved(NamedTuple):
     checked: tuple[Checked, ...]
 
 
+class NotFound(AssetError):
+    """A tokenizer is in none of the places that were looked at."""
+
+    def __init__(self, message: str, checked: list[Checked], *, promised: bool) -> None:
+        super().__init__(message)
+        self.checked = tuple(checked)
+        self.promised = promised
+        """whether a setting or a variable says that it is there"""
+
+
 ASSETS = {
     "gpt2": Asset("CODEX_GPT2_TOKENIZER_PATH", "gpt2"),
     "tinyllama": Asset("CODEX_TINYLLAMA_TOKENIZER_PATH", "tinyllama"),
 }
 ROOTS = ("CODEX_OFFLINE_MODELS_DIR", "CODEX_OFFLINE_TOKENIZERS_DIR")
 HERE = Path("artifacts/models")
+WANTED = (
+    "name a tokenizer.json, a directory with one, a directory with vocab.json and merges.txt, or a SentencePiece .model"
+)
 
 
 def resolve(name: str, path: str) -> Resolved:
@@ -54,14 +71,13 @@ def resolve(name: str, path: str) -> Resolved:
         if checked[-1].found:
             return Resolved(place, rule, tuple(checked))
         if promised:
-            raise AssetError(
-                f"{rule}={place} does not exist; name a tokenizer.json, a directory with one, a directory with "
-                "vocab.json and merges.txt, or a SentencePiece .model"
-            )
-    raise AssetError(
+            raise NotFound(f"{rule}={place} does not exist; {WANTED}", checked, promised=True)
+    raise NotFound(
         f"the tokenizer {name} is nowhere on this machine; looked at:\n"
         + "\n".join(f"  {one.path} ({one.rule})" for one in checked)
-        + f"\nput its files there, or name their place in {ASSETS[name].variable}"
+        + f"\nput its files there, or name their place in {ASSETS[name].variable}",
+        checked,
+        promised=False,
     )
 
 

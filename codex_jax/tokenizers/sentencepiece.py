@@ -8,7 +8,7 @@ import io
 import itertools
 import json
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -131,9 +131,10 @@ def train(texts: Iterable[str], recipe: Recipe) -> SentencePieceTokenizer:
     Little text gives fewer than `vocab_size` tokens. ConfigError when the vocabulary is too small for the characters.
     """
     model = io.BytesIO()
+    failures: list[BaseException] = []
     try:
         _library().SentencePieceTrainer.train(
-            sentence_iterator=iter(texts),
+            sentence_iterator=_noting(texts, failures),
             model_writer=model,
             model_type=recipe.algorithm,
             vocab_size=recipe.vocab_size,
@@ -154,12 +155,23 @@ def train(texts: Iterable[str], recipe: Recipe) -> SentencePieceTokenizer:
             minloglevel=2,
         )
     except RuntimeError as error:
+        if failures:
+            raise failures[0] from None
         raise ConfigError(
             f"sentencepiece cannot train {recipe.vocab_size} tokens ({recipe.algorithm}): {error}; raise the size "
             "of the vocabulary, or give it more text"
         ) from error
     roles = Roles(eos="</s>", pad="<pad>", bos="<s>", unk="<unk>")
     return SentencePieceTokenizer(model.getvalue(), {}, roles)
+
+
+def _noting(texts: Iterable[str], failures: list[BaseException]) -> Iterator[str]:
+    """Yield the texts; what goes wrong with them is kept, since the library makes a RuntimeError of everything."""
+    try:
+        yield from texts
+    except BaseException as error:
+        failures.append(error)
+        raise
 
 
 def add_special_tokens(model: Path, tokens: Sequence[str]) -> dict[str, int]:
@@ -178,7 +190,7 @@ def add_special_tokens(model: Path, tokens: Sequence[str]) -> dict[str, int]:
     fresh = [token for token in dict.fromkeys(tokens) if token not in added]
     if fresh:
         added |= {token: free + index for index, token in enumerate(fresh)}
-        write_files(model.parent, {_sidecar(model).name: _json(added)})
+        write_files(model.parent, {sidecar(model).name: _json(added)})
     return added
 
 
@@ -191,12 +203,13 @@ def _open(path: Path, model: bytes) -> Any:
     return processor
 
 
-def _sidecar(model: Path) -> Path:
+def sidecar(model: Path) -> Path:
+    """Return where the added tokens of a model are."""
     return model.with_suffix(".special_tokens.json")
 
 
 def _read_added(model: Path, processor: Any) -> dict[str, int]:
-    path, size = _sidecar(model), processor.get_piece_size()
+    path, size = sidecar(model), processor.get_piece_size()
     added: dict[str, int] = beside.read(path)
     owner: dict[int, str] = {}
     for token, index in added.items():
