@@ -17,6 +17,9 @@ from codex_jax.tokenizers.resolve import ASSETS
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
+of_kind = click.option("--kind", default="", help="Its kind; without it the one that the files look like.")
+
+
 @click.group(cls=layout.Group)
 def tokenizer() -> None:
     """List, check, show, train, use and export tokenizers.
@@ -40,14 +43,15 @@ def list_(as_json: bool) -> None:
 
 @tokenizer.command()
 @click.argument("names", metavar="[NAME|PATH]...", nargs=-1)
+@of_kind
 @layout.as_json
-def check(names: tuple[str, ...], as_json: bool) -> None:
+def check(names: tuple[str, ...], kind: str, as_json: bool) -> None:
     """Say whether tokenizers work, and where they are by which rule.
 
     Without a name those known by name are looked for, and may be absent. Exit code 3 when one is ill, or absent though
     named.
     """
-    found = [health.check(name) for name in names or ASSETS]
+    found = [health.check(name, kind) for name in names or ASSETS]
     if as_json:
         layout.say_json([dataclasses.asdict(one) for one in found])
     for one in found if not as_json else ():
@@ -59,10 +63,11 @@ def check(names: tuple[str, ...], as_json: bool) -> None:
 
 @tokenizer.command()
 @click.argument("path")
+@of_kind
 @layout.as_json
-def show(path: str, as_json: bool) -> None:
+def show(path: str, kind: str, as_json: bool) -> None:
     """Show what a tokenizer is made of."""
-    found = health.check(path)
+    found = health.check(path, kind)
     if found.state != "well":
         raise AssetError(found.problem)
     if as_json:
@@ -105,11 +110,12 @@ def train(corpus: tuple[str, ...], out: Path, dry_run: bool, force: bool, **reci
 @click.argument("text", required=False)
 @click.option("--from-file", type=click.Path(path_type=Path), help="Take the text of a UTF-8 file.")
 @click.option("--ids/--tokens", default=True, help="Print the ids, or each with how the vocabulary writes it.")
-def encode(path: str, text: str | None, from_file: Path | None, ids: bool) -> None:
+@of_kind
+def encode(path: str, text: str | None, from_file: Path | None, ids: bool, kind: str) -> None:
     """Print the ids of TEXT. Special tokens in it are text like any other."""
     if (text is None) == (from_file is None):
         raise ConfigError("give either TEXT or --from-file=FILE")
-    made = _load(path)
+    made = _load(path, kind)
     (found,) = made.encode([_read(from_file) if from_file else text or ""])
     if ids:
         layout.say_wrapped(" ".join(map(str, found.tolist())))
@@ -120,9 +126,10 @@ def encode(path: str, text: str | None, from_file: Path | None, ids: bool) -> No
 @tokenizer.command()
 @click.argument("path")
 @click.argument("ids", nargs=-1, required=True)
-def decode(path: str, ids: tuple[str, ...]) -> None:
+@of_kind
+def decode(path: str, ids: tuple[str, ...], kind: str) -> None:
     """Print the text of IDS, separated by commas or blanks."""
-    made = _load(path)
+    made = _load(path, kind)
     words = " ".join(ids).replace(",", " ").split()
     if wrong := [word for word in words if not word.isdecimal() or int(word) >= made.vocab_size]:
         raise ConfigError(f"{wrong[0]} is not an id: {path} has those from 0 to {made.vocab_size - 1}")
@@ -133,12 +140,13 @@ def decode(path: str, ids: tuple[str, ...]) -> None:
 @click.argument("source", metavar="SRC")
 @click.argument("destination", metavar="DST", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace the tokenizer in the directory.")
-def export_(source: str, destination: Path, force: bool) -> None:
+@of_kind
+def export_(source: str, destination: Path, force: bool, kind: str) -> None:
     """Copy a tokenizer to another directory.
 
     There it has its canonical files, a manifest and a README.
     """
-    names = export.export(loading.find(source).path, destination, force=force)
+    names = export.export(loading.find(source).path, kind, destination, force=force)
     layout.say_rows([("written to", str(destination)), ("files", ", ".join(names))])
 
 
@@ -164,8 +172,8 @@ def _job(
     )
 
 
-def _load(name_or_path: str) -> Tokenizer:
-    return loading.load(loading.find(name_or_path).path)
+def _load(name_or_path: str, kind: str) -> Tokenizer:
+    return loading.load(loading.find(name_or_path).path, kind)
 
 
 def _read(path: Path) -> str:

@@ -24,13 +24,13 @@ READERS = {
 }
 
 
-def export(source: Path, destination: Path, *, force: bool) -> list[str]:
-    """Write the tokenizer at `source` to a directory, and return the names of the files.
+def export(source: Path, kind: str, destination: Path, *, force: bool) -> list[str]:
+    """Write the tokenizer at `source` to a directory, and return the names of the files. An empty `kind`: what it is.
 
     AssetError when it cannot be loaded, or when something is in the directory, unless `force`.
     """
     training.refuse_to_overwrite(destination, force=force)
-    made = loading.load(source)
+    made = loading.load(source, kind)
     known = manifest.read(source if source.is_dir() else source.parent)
     training.remove(destination)
     files = made.save(destination)

@@ -62,17 +62,20 @@ class Health:
     """the PROBES that do not come back as they were"""
 
 
-def check(name: str) -> Health:
-    """Return the health of a known asset, or of what lies at a path; nothing is raised for what is wrong with it."""
-    health = Health(name=name)
+def check(name: str, kind: str = "") -> Health:
+    """Return the health of a known asset, or of what lies at a path, of a kind or of the one that lies there.
+
+    Nothing is raised for what is wrong with it.
+    """
+    health = Health(name=name, kind=kind)
     try:
         found = loading.find(name)
         health.path, health.rule = str(found.path), found.rule
         health.checked = [one.listed() for one in found.checked]
         health.files = {path.name: digest.of_file(path) for path in _files(found.path)}
         health.manifest = _agreement(found.path)
-        describe(health, loading.load(found.path))
-        health.kind = kind_at(found.path)
+        describe(health, loading.load(found.path, kind))
+        health.kind = kind or kind_at(found.path)
     except NotFound as error:
         health.state, health.problem = "ill" if error.promised else "absent", str(error)
         health.checked = [one.listed() for one in error.checked]

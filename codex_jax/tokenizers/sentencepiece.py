@@ -7,6 +7,7 @@ import functools
 import io
 import itertools
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -56,7 +57,10 @@ class SentencePieceTokenizer:
         names = sorted(known, key=len, reverse=True)
         between = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         parts = [between.split(text) if between else [text] for text in texts]
-        found = iter(self._processor.encode([part for text in parts for part in text[::2]]))
+        # The word of the other library that processes among several are told to keep to their own core with.
+        num_threads = 1 if os.environ.get("TOKENIZERS_PARALLELISM") == "false" else -1
+        plain = [part for text in parts for part in text[::2]]
+        found = iter(self._processor.encode(plain, num_threads=num_threads))
         return [
             np.array([i for n, part in enumerate(text) for i in (known[part] if n % 2 else next(found))], np.int32)
             for text in parts

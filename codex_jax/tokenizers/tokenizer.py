@@ -115,10 +115,11 @@ class JsonTokenizer:
         if special:
             return _ids(self._obeying, texts)
         found = _ids(self._inner, texts)
-        for index, text in enumerate(texts):
+        if self._any_forbidden(found):
             # A model may have the name of a special token among its own words or pieces: such a text goes in parts.
-            if self._forbidden.size and np.isin(found[index], self._forbidden).any():
-                found[index] = np.concatenate(_ids(self._inner, self._inside_of_names.split(text)))
+            for index, text in enumerate(texts):
+                if self._any_forbidden(found[index : index + 1]):
+                    found[index] = np.concatenate(_ids(self._inner, self._inside_of_names.split(text)))
         return found
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -146,6 +147,9 @@ class JsonTokenizer:
         copy = tokenizers.Tokenizer.from_str(self._inner.to_str())
         copy.encode_special_tokens = False
         return copy
+
+    def _any_forbidden(self, rows: Sequence[np.ndarray]) -> bool:
+        return len(rows) > 0 and bool(np.isin(np.concatenate(rows), self._forbidden).any())
 
     @functools.cached_property
     def _forbidden(self) -> np.ndarray:

@@ -140,6 +140,17 @@ def test_encoded_text_is_decoded(run, made: Path, tmp_path: Path) -> None:
     assert [line.split()[1] for line in tokens] == ["'hello'", "'\u0120world'"]
 
 
+def test_kind_that_files_do_not_show_is_named(run, tmp_path: Path) -> None:
+    (tmp_path / "words.json").write_text('{"<unk>": 0, "hello": 1, "world": 2}')
+    assert run("encode", "words.json", "hello world").code == 3
+    assert run("encode", "words.json", "world hello you", "--kind", "whitespace").out == "2 1 0\n"
+    assert run("decode", "words.json", "2", "1", "--kind", "whitespace").out == "world hello\n"
+    assert run("check", "words.json", "--kind", "whitespace").code == 0
+    assert run("show", "words.json", "--kind", "whitespace").code == 0
+    assert run("export", "words.json", "copy", "--kind", "whitespace").code == 0
+    assert run("encode", "copy", "world hello").out == "2 1\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "says"),
     [
