@@ -106,6 +106,8 @@ def inner(**changes: object) -> dict:
 
 def test_vocab_and_merges_encode_like_the_tokenizer_they_are_of(tmp_path: Path) -> None:
     loaded = loading.load(write_gpt2(tmp_path / "gpt2"))
+    loaded.save(tmp_path / "saved")
+    assert loading.load(tmp_path / "saved").digest == loaded.digest
     assert (loaded.vocab_size, loaded.eos_id) == (TRAINED.vocab_size, TRAINED.eos_id)
     for text in TEXTS:
         assert loaded.encode([text])[0].tolist() == TRAINED.encode([text])[0].tolist()
