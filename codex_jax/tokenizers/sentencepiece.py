@@ -83,9 +83,7 @@ class SentencePieceTokenizer:
 
     def save(self, directory: Path) -> list[str]:
         """Write tokenizer.model and what belongs to it; TrainingStopped when the file system refuses."""
-        settings: dict[str, Any] = self.roles.named()
-        if self.chat_template is not None:
-            settings["chat_template"] = self.chat_template
+        settings = self.roles.settings(self.chat_template)
         files = {"tokenizer_config.json": _json(settings), "tokenizer.model": self._model}
         if self._added:
             files = {"tokenizer.special_tokens.json": _json(self._added), **files}

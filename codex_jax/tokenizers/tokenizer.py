@@ -82,9 +82,10 @@ class Roles(NamedTuple):
     bos: str | None = None
     unk: str | None = None
 
-    def named(self) -> dict[str, str]:
-        """Return them as the keys of a tokenizer_config.json."""
-        return {f"{role}_token": name for role, name in self._asdict().items() if name is not None}
+    def settings(self, chat_template: str | None) -> dict[str, str]:
+        """Return them, and the template, as a tokenizer_config.json has them."""
+        found = {f"{role}_token": name for role, name in self._asdict().items()} | {"chat_template": chat_template}
+        return {key: value for key, value in found.items() if value is not None}
 
 
 class JsonTokenizer:
@@ -132,9 +133,7 @@ class JsonTokenizer:
 
     def save(self, directory: Path) -> list[str]:
         """Write tokenizer.json and tokenizer_config.json; TrainingStopped when the file system refuses."""
-        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.roles.named()}
-        if self.chat_template is not None:
-            settings["chat_template"] = self.chat_template
+        settings = {"tokenizer_class": "PreTrainedTokenizerFast", **self.roles.settings(self.chat_template)}
         files = {
             "tokenizer_config.json": json.dumps(settings, indent=2, sort_keys=True),
             "tokenizer.json": self._inner.to_str(pretty=True),
