@@ -47,9 +47,12 @@ class Model:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokenizer:
-    path: str = knob(
-        "", "tokenizer.json, or a directory with one or with vocab.json and merges.txt; empty: train one on the data"
+    name: str = knob("", "a tokenizer that is on this machine, by name: gpt2 or tinyllama; empty: of path, or trained")
+    path: str = knob("", "files of a tokenizer; empty: where the environment has that of tokenizer.name, or train one")
+    kind: str = knob(
+        "", "hf, sentencepiece, gpt2, byte or whitespace; empty: what lies at the path, or hf where one is trained"
     )
+    algorithm: str = knob("unigram", "how a tokenizer of kind sentencepiece is trained", choices=("unigram", "bpe"))
     vocab_size: int = knob(8192, "vocabulary of the tokenizer trained on the data, in tokens", low=257)
     train_bytes: int = knob(
         8_000_000, "how much text of the training split that tokenizer is trained on, in bytes", low=1

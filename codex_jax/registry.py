@@ -48,6 +48,15 @@ class Registry(Generic[T]):
         """Return every known name, sorted; nothing is imported for it."""
         return sorted({*self._built_in, *self._installed})
 
+    def sources(self) -> dict[str, str]:
+        """Return where the part of each name comes from (all of them in a conflict); nothing is imported for it."""
+        found: dict[str, list[str]] = {name: [] for name in self.names()}
+        for name, (_, source) in self._built_in.items():
+            found[name].append(f"built-in, {source}")
+        for name, points in self._installed.items():
+            found[name] += [f"entry point {source}" for _, source in points]
+        return {name: " and ".join(sources) for name, sources in found.items()}
+
     def _built_in_parts(self, key: str) -> list[tuple[T, str]]:
         return [self._built_in[key]] if key in self._built_in else []
 

@@ -20,6 +20,7 @@ from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
 from codex_jax.models import build
 from codex_jax.signals import StopRequest
+from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import open_writer
 from codex_jax.training import program
@@ -44,8 +45,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             ledger.refuse_to_lose_a_run(workdir)
         run_id = rundir.identify(workdir, settings, found.meta if found else None)
 
+        given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
         mixture = pipeline.open_mixture(settings.data)
-        tokenizer = pipeline.make_tokenizer(settings, mixture)
+        tokenizer = given or pipeline.train_tokenizer(settings, mixture)
+        dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
         stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows)))
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows)

@@ -37,6 +37,16 @@ def make() -> Registry[str]:
     return registry
 
 
+def test_sources_tell_where_each_part_is_from(installed: Path) -> None:
+    assert make().sources() == {
+        "broken": "entry point some_parts_broken:PART of some-parts",
+        "good": "entry point some_parts:PART of some-parts",
+        "plain": "built-in, here",
+        "shared": "built-in, here and entry point some_parts:PART of some-parts",
+    }
+    assert "some_parts" not in sys.modules
+
+
 def test_names_are_found_in_any_case() -> None:
     assert make().get("pLAIN") == "built in"
 

@@ -7,17 +7,18 @@ from collections.abc import Sequence
 import click
 
 from codex_jax import __version__, console, exits
+from codex_jax.cli import layout
 from codex_jax.errors import ConfigError, Interrupted
 
 
 # Each is a file of this room with a click group of the same name; imported when it is asked for.
 NOUNS = {
     "data": "build, verify, show and split what is trained on",
-    "tokenizer": "list, check, show, train and use tokenizers",
+    "tokenizer": "list, check, show, train, use and export tokenizers",
 }
 
 
-class Nouns(click.Group):
+class Nouns(layout.Group):
     """Knows its commands by name and imports only the one that runs."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:

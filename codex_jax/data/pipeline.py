@@ -8,7 +8,6 @@ batches, report = validation_batches(config, mixture, tokenizer, batch_size)
 
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
-from pathlib import Path
 from typing import Any
 
 from codex_jax import config
@@ -27,7 +26,15 @@ from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
-__all__ = ["Mixture", "TrainStream", "make_tokenizer", "open_mixture", "train_stream", "validation_batches"]
+__all__ = [
+    "Mixture",
+    "TrainStream",
+    "make_tokenizer",
+    "open_mixture",
+    "train_stream",
+    "train_tokenizer",
+    "validation_batches",
+]
 
 # Not the run's seed: another seed trains on the same tokens and is judged by the same text.
 _FIXED_SEED = 0
@@ -39,15 +46,24 @@ Chosen = tuple[Part, str]
 
 
 def make_tokenizer(settings: config.Config, mixture: Mixture) -> Tokenizer:
-    """Load tokenizer.path, or train one on tokenizer.train_bytes of the training split, redacted and shuffled.
+    """Load the tokenizer that the settings name, or train one. Raises AssetError."""
+    return loading.given(settings.tokenizer) or train_tokenizer(settings, mixture)
 
-    The trained one is kept in the cache and found again for the same corpora and settings. Raises AssetError.
+
+def train_tokenizer(settings: config.Config, mixture: Mixture) -> Tokenizer:
+    """Train a tokenizer on tokenizer.train_bytes of the training split, redacted and shuffled.
+
+    It is kept in the cache and found again for the same corpora and settings. Raises AssetError.
     """
-    if settings.tokenizer.path:
-        return loading.load(Path(settings.tokenizer.path))
+    options = settings.tokenizer
     units = {part.name: sources.SOURCES.get(part.corpus.source).unit_bytes(part.data) for part in mixture}
-    content = {**_content(settings, mixture), "unit_bytes": units, "train_bytes": settings.tokenizer.train_bytes}
-    return training.cached(lambda: _training_text(settings, mixture), settings.tokenizer.vocab_size, content)
+    return training.cached(
+        lambda: _training_text(settings, mixture),
+        options.vocab_size,
+        {**_content(settings, mixture), "unit_bytes": units, "train_bytes": options.train_bytes},
+        kind=options.kind or "hf",
+        algorithm=options.algorithm,
+    )
 
 
 def train_stream(settings: config.Config, mixture: Mixture, tokenizer: Tokenizer, batch_size: int) -> TrainStream:

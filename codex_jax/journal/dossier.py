@@ -13,6 +13,7 @@ from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
 from codex_jax.journal import accounts
 from codex_jax.models import build
+from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import progress, provenance, report, report_facts, system
 from codex_jax.tracking.writer import Writer
@@ -47,7 +48,6 @@ def open_run(
         name = f"{part.name}: " if settings.data.mix else ""
         size = f"{len(part.corpus.files):,} files, {part.corpus.num_bytes / 1e6:.1f} MB"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
-    say(f"tokenizer  {tokenizer.vocab_size:,} tokens, {settings.tokenizer.path or 'trained on these data'}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     if not settings.safety.enabled:
         warn("safety.enabled=false: secrets and personal data are trained on as they are")
@@ -59,6 +59,26 @@ def open_run(
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
         "safety_enabled": settings.safety.enabled,
+        "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
+    }
+
+
+def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:
+    """Tell the user which tokenizer it is, and by which rule."""
+    facts = _tokenizer(settings, tokenizer)
+    place = f": {facts['path']}" if facts["path"] else ""
+    sha256 = facts["digest"][:12]
+    say(f"tokenizer  {facts['kind']}, {facts['vocab_size']:,} tokens, sha256 {sha256}, {facts['rule']}{place}")
+
+
+def _tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> dict[str, Any]:
+    found = loading.origin(settings)
+    return {
+        "kind": found.kind,
+        "rule": found.rule,
+        "path": str(found.path or ""),
+        "digest": tokenizer.digest,
+        "vocab_size": tokenizer.vocab_size,
     }
 
 

@@ -1,82 +1,70 @@
-"""Tokenizers from files: tokenizer.json, a directory with one, or one with GPT-2's vocab.json and merges.txt."""
+"""Tokenizers that exist: from a path, or as the settings of a run name them."""
 
-import json
 from pathlib import Path
+from typing import NamedTuple
 
-import tokenizers
-from tokenizers import decoders, models, pre_tokenizers
-
+from codex_jax import config
 from codex_jax.errors import AssetError
-from codex_jax.tokenizers.tokenizer import EOS_NAMES, JsonTokenizer
+from codex_jax.tokenizers import beside, manifest
+from codex_jax.tokenizers.kinds import KINDS, kind_at
+from codex_jax.tokenizers.resolve import ASSETS, WANTED, Checked, Resolved, resolve
+from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
-def load(path: Path) -> JsonTokenizer:
-    """Return the tokenizer at `path`; AssetError, saying what was looked for, when it is missing or damaged.
+class Origin(NamedTuple):
+    """Where the tokenizer of a run comes from."""
 
-    The token after a document is the `eos_token` of a tokenizer_config.json beside it, else the first of EOS_NAMES.
+    kind: str
+    rule: str
+    """what decided: a rule of `resolve`, that its kind needs no file, or that it is trained"""
+    path: Path | None
+
+
+def load(path: Path, kind: str = "") -> Tokenizer:
+    """Return the tokenizer at `path`, of a kind or of the one that lies there, its files as the manifest says.
+
+    AssetError, saying what was looked for, when it is missing or damaged.
     """
     path = path.expanduser()
     try:
-        if path.is_dir():
-            return _from_directory(path)
-        if path.is_file():
-            return _finish(_from_json(path), path, path.parent)
+        if not path.exists():
+            raise AssetError(f"{path} does not exist; {WANTED}")
+        manifest.verify(path if path.is_dir() else path.parent)
+        return KINDS.get(kind or kind_at(path)).load(path)
     except OSError as error:
         raise AssetError(f"{error.filename or path} cannot be read: {error.strerror}") from error
-    raise AssetError(
-        f"tokenizer.path={path} does not exist; name a tokenizer.json, a directory with one, "
-        "or a directory with vocab.json and merges.txt"
-    )
 
 
-def _from_directory(path: Path) -> JsonTokenizer:
-    if (path / "tokenizer.json").is_file():
-        return _finish(_from_json(path / "tokenizer.json"), path / "tokenizer.json", path)
-    vocab, merges = path / "vocab.json", path / "merges.txt"
-    if vocab.is_file() and merges.is_file():
-        return _finish(_from_vocab_and_merges(vocab, merges), path, path)
-    raise AssetError(f"{path} holds no tokenizer: looked for tokenizer.json, then for vocab.json with merges.txt")
+def find(name_or_path: str) -> Resolved:
+    """Return where a tokenizer is that a person names: a known asset by its name, anything else by its path."""
+    if name_or_path in ASSETS:
+        return resolve(name_or_path, "")
+    path = Path(name_or_path).expanduser()
+    return Resolved(path, "path", (Checked(path, "path", path.exists()),))
 
 
-def _from_json(path: Path) -> tokenizers.Tokenizer:
-    try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise
-    except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
-        raise AssetError(f"{path} is not a usable tokenizer.json: {error}; fetch or train it again") from error
+def origin(settings: config.Tokenizer) -> Origin:
+    """Return where the tokenizer of these settings comes from; AssetError when it is not there."""
+    if settings.path or settings.name:
+        found = resolve(settings.name, settings.path)
+        return Origin(settings.kind or kind_at(found.path), found.rule, found.path)
+    kind = settings.kind or "hf"
+    return Origin(kind, "needs no file" if KINDS.get(kind).make else "trained on these data", None)
 
 
-def _from_vocab_and_merges(vocab: Path, merges: Path) -> tokenizers.Tokenizer:
-    try:
-        inner = tokenizers.Tokenizer(models.BPE.from_file(str(vocab), str(merges)))
-    except Exception as error:  # as above
-        raise AssetError(f"{vocab} and {merges.name} are not a usable vocabulary: {error}; fetch them again") from error
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens([name for name in EOS_NAMES if inner.token_to_id(name) is not None])
-    return inner
+def given(settings: config.Tokenizer) -> Tokenizer | None:
+    """Return the tokenizer that the settings name, fit for training; None when it is to be trained first.
 
-
-def _finish(inner: tokenizers.Tokenizer, path: Path, directory: Path) -> JsonTokenizer:
-    named = _configured_eos(directory / "tokenizer_config.json")
-    for name in (named,) if named else EOS_NAMES:
-        if inner.token_to_id(name) is not None:
-            return JsonTokenizer(inner, name)
-    if named:
-        raise AssetError(f"tokenizer_config.json beside {path} names eos_token {named!r}, which {path} does not have")
-    raise AssetError(
-        f"{path} has no token that ends a document: looked for {', '.join(EOS_NAMES)}; "
-        "add one of them, or name it as eos_token in a tokenizer_config.json beside it"
-    )
-
-
-def _configured_eos(path: Path) -> str:
-    if not path.is_file():
-        return ""
-    try:
-        token = json.loads(path.read_text(encoding="utf-8")).get("eos_token") or ""
-    except (ValueError, AttributeError) as error:
-        raise AssetError(f"{path} is not a JSON object: {error}; repair or remove it") from error
-    # Older files write an added token as an object.
-    return token.get("content", "") if isinstance(token, dict) else str(token)
+    AssetError when it is missing, damaged, or has no token that ends a document.
+    """
+    found = origin(settings)
+    if found.path is None:
+        make = KINDS.get(found.kind).make
+        return make() if make else None
+    made = load(found.path, found.kind)
+    if made.eos_id is None:
+        raise AssetError(
+            f"{found.path} has no token that ends a document: looked for {', '.join(beside.EOS_NAMES)}; "
+            "add one of them, or name it as eos_token in a tokenizer_config.json beside it"
+        )
+    return made

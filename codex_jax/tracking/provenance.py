@@ -22,6 +22,7 @@ PACKAGES = (
     "optax",
     "orbax-checkpoint",
     "safetensors",
+    "sentencepiece",
     "tokenizers",
     "transformers",
 )

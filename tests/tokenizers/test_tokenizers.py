@@ -15,9 +15,10 @@ import tokenizers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from codex_jax import config
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers import loading, training
-from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.tokenizers.tokenizer import JsonTokenizer, Roles
 
 
 pytestmark = pytest.mark.data
@@ -66,6 +67,30 @@ def test_pickled_tokenizer_still_takes_special_text_as_text() -> None:
     assert copy.eos_id not in copy.encode(["<|endoftext|>"])[0]
 
 
+def test_special_tokens_in_a_text_become_their_ids_only_when_asked_for() -> None:
+    text = "a<|endoftext|>b"
+    for made in (TRAINED, pickle.loads(pickle.dumps(TRAINED))):
+        (ids,), (literal,) = made.encode([text], special=True), made.encode([text])
+        assert ids.tolist().count(made.eos_id) == 1 and made.eos_id not in literal
+        assert made.decode(ids) == made.decode(literal) == text
+
+
+@pytest.mark.parametrize("form", ["text", "list", "file"])
+def test_chat_template_of_a_directory_is_kept(tmp_path: Path, form: str) -> None:
+    TRAINED.save(tmp_path)
+    template = "{% for m in messages %}{{ m.content }}{% endfor %}"
+    settings: dict = {"eos_token": "<|endoftext|>"}
+    if form == "file":
+        (tmp_path / "chat_template.jinja").write_text(template)
+    else:
+        settings["chat_template"] = [{"name": "default", "template": template}] if form == "list" else template
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    loaded = loading.load(tmp_path)
+    loaded.save(tmp_path / "again")
+    assert loading.load(tmp_path / "again").chat_template == loaded.chat_template == template
+    assert TRAINED.chat_template is None and loaded.digest != TRAINED.digest
+
+
 def write_gpt2(directory: Path) -> Path:
     directory.mkdir()
     vocab = json.loads(tokenizers.Tokenizer.from_str(json.dumps(inner())).to_str())["model"]["vocab"]
@@ -81,6 +106,8 @@ def inner(**changes: object) -> dict:
 
 def test_vocab_and_merges_encode_like_the_tokenizer_they_are_of(tmp_path: Path) -> None:
     loaded = loading.load(write_gpt2(tmp_path / "gpt2"))
+    loaded.save(tmp_path / "saved")
+    assert loading.load(tmp_path / "saved").digest == loaded.digest
     assert (loaded.vocab_size, loaded.eos_id) == (TRAINED.vocab_size, TRAINED.eos_id)
     for text in TEXTS:
         assert loaded.encode([text])[0].tolist() == TRAINED.encode([text])[0].tolist()
@@ -89,7 +116,7 @@ def test_vocab_and_merges_encode_like_the_tokenizer_they_are_of(tmp_path: Path) 
 def test_added_tokens_count_in_the_vocabulary() -> None:
     wider = tokenizers.Tokenizer.from_str(json.dumps(inner()))
     wider.add_tokens(["zzzz"])
-    made = JsonTokenizer(wider, "<|endoftext|>")
+    made = JsonTokenizer(wider, Roles(eos="<|endoftext|>"))
     assert made.vocab_size == TRAINED.vocab_size + 1
     assert made.encode(["zzzz"])[0].tolist() == [made.vocab_size - 1]
 
@@ -110,7 +137,7 @@ def test_end_token_is_the_configured_one(tmp_path: Path) -> None:
     (tmp_path / "tokenizer_config.json").write_text('{"eos_token": {"content": "<|stop|>"}}')
     loaded = loading.load(tmp_path)
     assert loaded.eos_id == TRAINED.vocab_size
-    assert loaded.digest != JsonTokenizer(other, "<|endoftext|>").digest
+    assert loaded.digest != JsonTokenizer(other, Roles(eos="<|endoftext|>")).digest
     loaded.save(tmp_path / "again")
     assert loading.load(tmp_path / "again").eos_id == loaded.eos_id
 
@@ -155,12 +182,14 @@ def test_damaged_merges_are_named(tmp_path: Path) -> None:
         loading.load(directory)
 
 
-def test_tokenizer_without_an_end_token_is_refused(tmp_path: Path) -> None:
+def test_tokenizer_without_an_end_token_is_refused_for_training(tmp_path: Path) -> None:
     plain = inner(added_tokens=[])
     plain["model"]["vocab"]["<x>"] = plain["model"]["vocab"].pop("<|endoftext|>")
     (tmp_path / "tokenizer.json").write_text(json.dumps(plain))
+    loaded = loading.load(tmp_path)
+    assert (loaded.eos_id, loaded.pad_id, loaded.bos_id, loaded.unk_id) == (None, None, None, None)
     with pytest.raises(AssetError, match=r"no token that ends a document.*</s>"):
-        loading.load(tmp_path)
+        loading.given(config.Tokenizer(path=str(tmp_path)))
 
 
 def test_second_start_finds_the_trained_tokenizer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -43,9 +43,9 @@ SMALL: dict[str, Any] = {
 class Recorder(JsonTokenizer):
     """A tokenizer that remembers how many texts it was given in its first call."""
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[np.ndarray]:
         self.__dict__.setdefault("first", len(texts))
-        return super().encode(texts)
+        return super().encode(texts, special=special)
 
 
 def resolve(changes: Mapping[str, Any]) -> config.Config:
@@ -138,7 +138,7 @@ def texts_at_once(settings: config.Config) -> int:
     corpus = pipeline.open_mixture(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
     assert isinstance(made, JsonTokenizer)
-    recorder = Recorder(made._inner, made._eos_token)
+    recorder = Recorder(made._inner, made.roles)
     stream = pipeline.train_stream(settings, corpus, recorder, settings.train.global_batch_size)
     next(stream)
     stream.close()

@@ -45,6 +45,11 @@ EFFECTS: dict[str, Effect] = {
     "model.attention": Effect("cudnn", observers.refusal),
     "model.remat": Effect(True, observers.program),
     "model.scan_unroll": Effect(2, observers.program),
+    "tokenizer.name": Effect("gpt2", observers.tokenizer),
+    "tokenizer.kind": Effect("byte", observers.tokenizer),
+    "tokenizer.algorithm": Effect(
+        "bpe", observers.tokenizer, {"tokenizer.kind": "sentencepiece", "tokenizer.vocab_size": 400}
+    ),
     "tokenizer.path": Effect("saved_tokenizer", observers.tokenizer),
     "tokenizer.vocab_size": Effect(290, observers.tokenizer),
     "tokenizer.train_bytes": Effect(500, observers.tokenizer),
@@ -126,7 +131,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         long = '{"text": "' + 100 * "many words " + '"}\n'
         Path("long.jsonl").write_text(Path("rows.jsonl").read_text() + long)
         other = observers.resolve({"data.paths": ("others",)})
-        pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path("saved_tokenizer"))
+        for place in ("saved_tokenizer", "artifacts/models/gpt2"):
+            pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path(place))
         yield directory
 
 

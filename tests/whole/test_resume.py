@@ -1,5 +1,6 @@
 """Stop a run anywhere: the run that goes on ends with the same bytes as the one that was never stopped."""
 
+import json
 import random
 import shutil
 import signal
@@ -143,7 +144,13 @@ def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     assert "tokenizer: " not in refused.stderr
     assert (workdir / "config.json").read_bytes() == (straight / "config.json").read_bytes()
     moved = {"tokenizer.path": workdir / "tokenizer", "data.source": "TEXT", "data.encode_chunk_size": 7}
-    assert "from step 12" in finish(small_run.arguments(copy, workdir, moved), main_env)
+    said = finish(small_run.arguments(copy, workdir, moved), main_env)
+    assert "from step 12" in said
+    rows = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
+    started, resumed = (row["tokenizer"] for row in rows if row["event"] in ("run.started", "run.resumed"))
+    assert (started["kind"], started["rule"]) == ("hf", "trained on these data")
+    assert resumed == {**started, "rule": "tokenizer.path", "path": str(workdir / "tokenizer")}
+    assert f"tokenizer  hf, 320 tokens, sha256 {started['digest'][:12]}, tokenizer.path: {workdir}" in said
     assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
     assert small_run.state_digest(workdir, 16) == small_run.state_digest(straight, 16)
 

@@ -156,6 +156,12 @@ def test_asset_that_is_missing_is_named(
     assert expected in refused(3, changes)
 
 
+def test_variable_that_points_nowhere_is_named_before_the_data_are_looked_at(refused: Refused) -> None:
+    env = {"CODEX_TINYLLAMA_TOKENIZER_PATH": "/nowhere/at/all"}
+    message = refused(3, {"tokenizer.name": "tinyllama", "data.paths": "gone/*.txt"}, env)
+    assert "CODEX_TINYLLAMA_TOKENIZER_PATH=/nowhere/at/all does not exist" in message and "gone" not in message
+
+
 def test_vocabulary_larger_than_the_model_is_refused(refused: Refused) -> None:
     message = refused(2, {"model.vocab_size": 300})
     assert "the tokenizer has 320 tokens, but model.vocab_size=300" in message

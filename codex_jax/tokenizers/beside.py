@@ -1,0 +1,69 @@
+"""What transformers writes beside a vocabulary: the tokens that have a role, added tokens, the chat template."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from codex_jax.errors import AssetError
+from codex_jax.tokenizers.tokenizer import Roles
+
+
+# What the token after a document is called where no file says it, in the order they are looked for.
+EOS_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]")
+
+
+def settings(directory: Path) -> dict[str, Any]:
+    """Return tokenizer_config.json over special_tokens_map.json, which older versions wrote; {} without both."""
+    return read(directory / "special_tokens_map.json") | read(directory / "tokenizer_config.json")
+
+
+def roles(directory: Path, has: Callable[[str], bool], defaults: Roles) -> Roles:
+    """Return the names of the tokens with a role: as the files say, else of `defaults`; the end by a usual name.
+
+    AssetError when a file names a token that the vocabulary does not have.
+    """
+    given = settings(directory)
+    found = {role: content(given.get(f"{role}_token")) or None for role in Roles._fields}
+    missing = [f"{role}_token {name!r}" for role, name in found.items() if name and not has(name)]
+    if missing:
+        raise AssetError(
+            f"tokenizer_config.json in {directory} names {', '.join(missing)}, which the vocabulary beside it does not "
+            "have; correct the name, or list the token with its id under added_tokens_decoder"
+        )
+    if not found["eos"] and not defaults.eos:
+        found["eos"] = next((name for name in EOS_NAMES if has(name)), None)
+    return Roles(**{role: found[role] or default for role, default in defaults._asdict().items()})
+
+
+def added_tokens(directory: Path) -> dict[int, dict[str, Any]]:
+    """Return the tokens that were added to a vocabulary, by id, with the fields of `tokenizers.AddedToken`."""
+    older = {index: {"content": name} for name, index in read(directory / "added_tokens.json").items()}
+    newer = settings(directory).get("added_tokens_decoder") or {}
+    return dict(sorted({**older, **{int(index): fields for index, fields in newer.items()}}.items()))
+
+
+def chat_template(directory: Path) -> str | None:
+    """Return the template of chat_template.jinja, which newer versions of transformers write, or of the settings."""
+    if (directory / "chat_template.jinja").is_file():
+        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
+    found = settings(directory).get("chat_template")
+    if isinstance(found, list):  # several by name
+        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+    return found
+
+
+def content(token: Any) -> str:
+    """Return the name of a token; older files write an added token as an object."""
+    return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
+
+
+def read(path: Path) -> dict[str, Any]:
+    """Return a JSON object, {} when the file is not there; AssetError when it is something else."""
+    if not path.is_file():
+        return {}
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        return dict(value.items())
+    except (ValueError, AttributeError) as error:
+        raise AssetError(f"{path} is not a JSON object: {error}; repair or remove it") from error

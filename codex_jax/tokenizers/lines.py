@@ -1,0 +1,97 @@
+"""Lines of text files for the training of a tokenizer, read in chunks: memory does not grow with the files."""
+
+import codecs
+import dataclasses
+import glob
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from codex_jax import digest
+from codex_jax.errors import AssetError
+
+
+CHUNK_BYTES = 1_048_576
+# A line without end is cut, lest it fill the memory.
+_LINE_CHARS = 1_048_576
+# Lines go to the trainers in texts of about this size, so that what spans line ends can become a token.
+_TEXT_CHARS = 4096
+
+
+def find(patterns: Sequence[str]) -> tuple[Path, ...]:
+    """Return the files that the patterns name, sorted, each once; `**` goes to any depth, a directory is all below it.
+
+    AssetError, naming the patterns, when there are none.
+    """
+    found = {Path(name) for pattern in patterns for name in glob.glob(pattern, recursive=True)}
+    found |= {below for path in found if path.is_dir() for below in path.rglob("*")}
+    files = tuple(sorted(path for path in found if path.is_file()))
+    if not files:
+        raise AssetError(f"no file matches {', '.join(patterns)}; name files, directories or globs that exist")
+    return files
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Lines:
+    """The lines of files, one after the other; each iteration begins at the first."""
+
+    files: tuple[Path, ...]
+    chunk_bytes: int = CHUNK_BYTES
+
+    def __iter__(self) -> Iterator[str]:
+        """Yield each line with its end (a line feed and nothing else ends one); AssetError when it is not UTF-8."""
+        for path in self.files:
+            begun = ""
+            for text in self._read(path):
+                *whole, begun = (begun + text).split("\n")
+                for line in whole:
+                    yield from _cut(line + "\n")
+                while len(begun) > _LINE_CHARS:
+                    yield begun[:_LINE_CHARS]
+                    begun = begun[_LINE_CHARS:]
+            if begun:
+                yield begun
+
+    def num_bytes(self) -> int:
+        """Return the size of all files."""
+        return sum(path.stat().st_size for path in self.files)
+
+    def digest(self) -> str:
+        """Return the SHA-256 of the contents in their order, whatever the files are called."""
+        return digest.of_json([digest.of_file(path) for path in self.files])
+
+    def texts(self) -> Iterator[str]:
+        """Yield the lines in texts of about 4,096 characters, which do not depend on the chunks."""
+        waiting, chars = [], 0
+        for line in self:
+            waiting.append(line)
+            chars += len(line)
+            if chars >= _TEXT_CHARS:
+                yield "".join(waiting)
+                waiting, chars = [], 0
+        if waiting:
+            yield "".join(waiting)
+
+    def sample(self, num_bytes: int, seed: int) -> Iterator[str]:
+        """Yield about `num_bytes` of the texts, drawn by `seed` from all over the files, all if they are fewer."""
+        share, draw = num_bytes / max(self.num_bytes(), 1), random.Random(seed)
+        return (text for text in self.texts() if share >= 1 or draw.random() < share)
+
+    def _read(self, path: Path) -> Iterator[str]:
+        decoder, before = codecs.getincrementaldecoder("utf-8")(), 0
+        with open(path, "rb") as file:
+            while True:
+                chunk = file.read(self.chunk_bytes)
+                try:
+                    yield decoder.decode(chunk, final=not chunk)
+                except UnicodeDecodeError as error:
+                    place = before - (len(error.object) - len(chunk)) + error.start
+                    raise AssetError(f"{path} is not UTF-8 at byte {place}; convert it or leave it out") from error
+                if not chunk:
+                    return
+                before += len(chunk)
+
+
+def _cut(line: str) -> Iterator[str]:
+    for start in range(0, len(line), _LINE_CHARS):
+        yield line[start : start + _LINE_CHARS]
