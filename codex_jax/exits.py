@@ -1,6 +1,7 @@
 """Every failure becomes one message and its exit code, for all commands alike."""
 
 import os
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,26 +10,29 @@ from codex_jax.errors import CodexError, TrainingStopped
 
 
 def guarded(work: Callable[[], None], *, debug: bool) -> int:
-    """Run `work` and return the exit code (see `errors`); with `debug` its failures are raised as they are."""
+    """Run `work` and return the exit code (see `errors`); with `debug` a failure's traceback comes before its message.
+
+    What is no failure a user can meet is a bug, and raised.
+    """
     try:
         work()
     except CodexError as error:
-        if debug:
-            raise
-        return _report(error)
+        return _report(error, debug)
     except OSError as error:
         # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
-        if debug or not error.filename:
+        if not error.filename:
             raise
-        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error))
+        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error), debug)
     except RuntimeError as error:
-        if debug or not str(error).startswith("RESOURCE_EXHAUSTED"):
+        if not str(error).startswith("RESOURCE_EXHAUSTED"):
             raise
-        return _report(_out_of_memory(error))
+        return _report(_out_of_memory(error), debug)
     return 0
 
 
-def _report(error: CodexError) -> int:
+def _report(error: CodexError, debug: bool) -> int:
+    if debug:
+        traceback.print_exc()
     console.warn("\n".join([str(error), *getattr(error, "__notes__", [])]))
     return error.exit_code
 

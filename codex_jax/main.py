@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codex_jax import config, console, exits, overrides, schema
+from codex_jax import console, exits, schema
 from codex_jax.errors import ConfigError
 from codex_jax.signals import StopRequest
 
@@ -30,6 +30,9 @@ def _run(flags: argparse.Namespace, rest: Sequence[str], stop: StopRequest) -> N
         return
     if not flags.config:
         raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
+    # Here and below, imports that take long: until the signals are caught, Ctrl-C ends in a traceback.
+    from codex_jax import overrides
+
     settings, origin = overrides.load(flags.config, _overrides(rest))
     workdir = Path(flags.workdir or _default_workdir(flags.config))
     _ask_for_determinism()
@@ -81,12 +84,16 @@ def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _default_workdir(spec: str) -> str:
+    from codex_jax import overrides
+
     path, argument, _ = overrides.split(spec)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument)
     return "runs/" + "-".join(part for part in (path.stem, name) if part)
 
 
 def _print_keys() -> None:
+    from codex_jax import config
+
     lines = []
     for name, field, _ in schema.walk(config.Config, given=["data.mix.NAME."]):
         value = ",".join(field.default) if isinstance(field.default, tuple) else field.default

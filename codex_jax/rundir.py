@@ -28,25 +28,41 @@ MAY_CHANGE = (
 
 @contextlib.contextmanager
 def claim(workdir: Path) -> Iterator[None]:
-    """Hold a directory; ConfigError when another process has it. The kernel frees it however its owner dies."""
+    """Hold a directory; ConfigError when another process has it. The kernel frees it however its owner dies.
+
+    A directory that was made for a start that was then refused is removed again.
+    """
+    is_new = not workdir.exists()
     with _open_lock(workdir) as lock:
-        lock.seek(0)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            owner = lock.read().decode(errors="replace").strip() or "?"
-            raise ConfigError(
-                f"process {owner} is training in {workdir}; wait for it or choose another --workdir"
-            ) from None
-        except OSError as error:
-            raise AssetError(
-                f"{workdir} is on a file system without locks ({error.strerror}), so two trainers could not be kept "
-                "apart; choose another --workdir"
-            ) from error
+        _lock(lock, workdir)
         with contextlib.suppress(OSError):  # on a full disk the lock holds all the same; only the owner's name is lost
             lock.truncate(0)
             lock.write(f"{os.getpid()}\n".encode())
-        yield
+        try:
+            yield
+        finally:
+            if is_new and [path.name for path in workdir.iterdir()] == [".lock"]:
+                (workdir / ".lock").unlink()
+                workdir.rmdir()
+
+
+def _lock(lock: FileIO, workdir: Path) -> None:
+    lock.seek(0)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        owner = lock.read().decode(errors="replace").strip() or "?"
+        raise ConfigError(
+            f"process {owner} is training in {workdir}; wait for it or choose another --workdir"
+        ) from None
+    except OSError as error:
+        raise AssetError(
+            f"{workdir} is on a file system without locks ({error.strerror}), so two trainers could not be kept apart; "
+            "choose another --workdir"
+        ) from error
+    if os.fstat(lock.fileno()).st_nlink == 0:
+        # Its directory was removed between our opening and our locking it: nobody else would meet this lock.
+        raise ConfigError(f"{workdir} was just removed by another start that was refused; run the command again")
 
 
 def _open_lock(workdir: Path) -> FileIO:

@@ -78,6 +78,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         )
         made_with = dossier.open_run(workdir, settings, model.definition, tokenizer, mixture, stream.fingerprint)
         recorder = Recorder(writer, settings, model.definition, start, totals)
+        stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
@@ -112,8 +113,6 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             if asked_to_stop:
                 saver.close()
                 stop.raise_if_asked(f"after step {done}, which is saved")
-        saver.close()
-        dossier.close_run(writer, workdir, num_steps)
     return state
 
 

@@ -1,5 +1,6 @@
 """What a run says of itself when it begins and when it ends: provenance, header, baseline, table of results, report."""
 
+import contextlib
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,7 +12,9 @@ from codex_jax import config, digest, rundir, trees
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
+from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
+from codex_jax.journal.recorder import Recorder
 from codex_jax.models import build
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -97,7 +100,10 @@ def resume_run(
     writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped], **made_with})
     for other, reason in skipped:
         warn(f"checkpoint {other} is not used: {reason}")
-    say(f"resume     from step {step} of {num_steps}")
+    if step == num_steps:
+        say(f"finished   at step {step} already; to train longer, take another --workdir")
+    else:
+        say(f"resume     from step {step} of {num_steps}")
 
 
 def name_leftovers(removed: Sequence[str]) -> None:
@@ -106,14 +112,26 @@ def name_leftovers(removed: Sequence[str]) -> None:
         warn(f"removed {name}, which a process that was killed left behind")
 
 
-def close_run(writer: Writer, workdir: Path, step: int) -> None:
-    """Write the last event and report.html, and print the table of results."""
-    writer.event("run.finished", step, {"status": "finished", "peak_rss_bytes": system.peak_rss_bytes()})
+@contextlib.contextmanager
+def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
+    """When the run ends, in whatever way but a kill, write that down with report.html; print the results at the end."""
+    try:
+        yield
+    except CodexError as error:
+        status = "interrupted" if isinstance(error, Interrupted) else "stopped"
+        with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
+            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error)})
+        raise
+    facts, path = _end(writer, workdir, recorder.step, {"status": "finished"})
+    say("")
+    say(progress.summary_table([*_results(facts, recorder.step), ("report", str(path))]))
+
+
+def _end(writer: Writer, workdir: Path, step: int, fields: Mapping[str, Any]) -> tuple[report_facts.Facts, Path]:
+    writer.event("run.finished", step, {**fields, "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()
     facts = report_facts.collect(workdir)
-    path = report.write_report(workdir, facts)
-    say("")
-    say(progress.summary_table([*_results(facts, step), ("report", str(path))]))
+    return facts, report.write_report(workdir, facts)
 
 
 def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:

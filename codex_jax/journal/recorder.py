@@ -58,6 +58,11 @@ class Recorder:
         self._began = self._since = time.perf_counter()
         self._waited = 0.0
 
+    @property
+    def step(self) -> int:
+        """The newest step that was dispatched."""
+        return self._step
+
     @functools.cached_property
     def _peak(self) -> float | None:
         return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
@@ -105,8 +110,9 @@ class Recorder:
             self._writer.scalars(step, "train", row)
         if not values.finite:
             raise TrainingStopped(
-                f"step {step} was not applied: its loss is {row['loss']}, its gradient norm {row['grad_norm']}. The "
-                f"checkpoints are from before it; lower optimizer.learning_rate, or look at the data of this step"
+                f"step {step} was not applied: its loss is {row['loss']}, its gradient norm {row['grad_norm']}. What "
+                "was saved is from before it. Look at the data of this step, or train in another --workdir with a "
+                "lower optimizer.learning_rate"
             )
         if due:
             self._write_speed(step, row["loss"])

@@ -94,6 +94,9 @@ def test_signal_saves_at_the_step_and_exits_75(
     assert f"{number.name} received after step" in output and "Traceback" not in output
     saved = max(int(path.name) for path in (tmp_path / "checkpoints").iterdir() if path.name.isdigit())
     assert 5 <= saved < 16
+    last = json.loads((tmp_path / "events.ndjson").read_text().splitlines()[-1])
+    assert (last["event"], last["status"], last["step"]) == ("run.finished", "interrupted", saved)
+    assert number.name in last["reason"] and "interrupted" in (tmp_path / "report.html").read_text()
     finish(args, main_env)
     assert_same_run(tmp_path, straight)
 
@@ -116,6 +119,7 @@ def test_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(
 def test_finished_run_is_not_trained_again(straight: Path, corpus: Path, main_env: dict[str, str]) -> None:
     before = small_run.metric_rows(straight)
     output = finish(small_run.arguments(corpus, straight, {}), main_env)
+    assert "finished   at step 16 already" in output
     assert "best validation loss" in output and "step     1/16" not in output
     assert small_run.metric_rows(straight) == before
 
@@ -147,7 +151,7 @@ def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     said = finish(small_run.arguments(copy, workdir, moved), main_env)
     assert "from step 12" in said
     rows = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
-    started, resumed = (row["tokenizer"] for row in rows if row["event"] in ("run.started", "run.resumed"))
+    started, *_, resumed = (row["tokenizer"] for row in rows if row["event"] in ("run.started", "run.resumed"))
     assert (started["kind"], started["rule"]) == ("hf", "trained on these data")
     assert resumed == {**started, "rule": "tokenizer.path", "path": str(workdir / "tokenizer")}
     assert f"tokenizer  hf, 320 tokens, sha256 {started['digest'][:12]}, tokenizer.path: {workdir}" in said

@@ -4,6 +4,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,19 @@ def test_asset_that_is_missing_is_named(
 ) -> None:
     (tmp_path / "empty.txt").touch()
     assert expected in refused(3, changes)
+    assert not (tmp_path / "run").exists()  # a start that was refused leaves no directory
+
+
+def test_debug_shows_the_traceback_and_changes_nothing_else(run_main: Any, corpus: Path, tmp_path: Path) -> None:
+    done = run_main([*small_run.arguments(corpus, tmp_path / "run", {"data.paths": "nowhere"}), "--debug"])
+    assert done.returncode == 3 and done.stderr.startswith("Traceback")
+    assert done.stderr.splitlines()[-1].startswith("codex_jax: nowhere does not exist")
+
+
+def test_signal_in_the_first_moments_is_answered(main_env: dict[str, str], corpus: Path, tmp_path: Path) -> None:
+    program = "import sys, codex_jax.main; print(sorted({'jax', 'ml_collections', 'numpy'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", program], env=main_env, capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == "[]\n"  # nothing slow is imported before the signals are caught
 
 
 def test_variable_that_points_nowhere_is_named_before_the_data_are_looked_at(refused: Refused) -> None:
@@ -281,7 +295,9 @@ def test_file_that_is_not_utf8_is_put_aside_up_to_the_limit(
 def test_loss_that_is_not_finite_stops_the_run_and_keeps_its_checkpoint(refused: Refused, tmp_path: Path) -> None:
     rates = {"optimizer.learning_rate": 1e30, "optimizer.final_learning_rate": 1e20, "optimizer.warmup_steps": 0}
     message = refused(4, {**rates, "optimizer.clip_norm": 0, "checkpoint.every_steps": 1})
-    assert "step 2 was not applied: its loss is nan" in message and "lower optimizer.learning_rate" in message
+    assert "step 2 was not applied: its loss is nan" in message and "in another --workdir" in message
+    assert events(tmp_path / "run", "run.finished")[-1]["status"] == "stopped"
+    assert (tmp_path / "run" / "report.html").exists()
     last = [row for row in ledger.read(tmp_path / "run" / ledger.METRICS) if row["split"] == "train"][-1]
     assert last["step"] == 2 and last["metrics"]["loss"] is None and "loss" in last["non_finite"]
     assert os.listdir(tmp_path / "run" / "checkpoints") == ["1"]
