@@ -157,6 +157,7 @@ def test_kind_that_files_do_not_show_is_named(run, tmp_path: Path) -> None:
         (["encode", "made"], 2, "either TEXT or --from-file"),
         (["encode", "made", "a", "--from-file", "corpus.txt"], 2, "either TEXT or --from-file"),
         (["encode", "made", "--from-file", "gone.txt"], 3, "gone.txt cannot be read"),
+        (["encode", "made", "a\udcff"], 2, "TEXT is not UTF-8 at character 1"),
         (["decode", "made", "5,x"], 2, "x is not an id: made has those from 0 to"),
         (["decode", "made", "4000"], 2, "4000 is not an id"),
         (["encode", "tinyllama", "a"], 3, "CODEX_TINYLLAMA_TOKENIZER_PATH"),
