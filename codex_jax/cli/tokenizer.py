@@ -84,7 +84,7 @@ def show(path: str, kind: str, as_json: bool) -> None:
 @click.option("--vocab-size", default=8192, show_default=True, type=click.IntRange(4), help="Tokens at most.")
 @click.option("--character-coverage", type=click.FloatRange(0.5, 1.0), help="Of sentencepiece.  [default: 0.9995]")
 @click.option(
-    "--train-bytes", default=100_000_000, show_default=True, type=click.IntRange(1), help="Text to learn from at most."
+    "--train-bytes", default=20_000_000, show_default=True, type=click.IntRange(1), help="Text to learn from at most."
 )
 @click.option("--seed", default=0, show_default=True, help="Draws that much from a larger corpus.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done as JSON, and write nothing.")
