@@ -84,7 +84,7 @@ def show(path: str, kind: str, as_json: bool) -> None:
 @click.option("--vocab-size", default=8192, show_default=True, type=click.IntRange(4), help="Tokens at most.")
 @click.option("--character-coverage", type=click.FloatRange(0.5, 1.0), help="Of sentencepiece.  [default: 0.9995]")
 @click.option(
-    "--train-bytes", default=100_000_000, show_default=True, type=click.IntRange(1), help="Text to learn from at most."
+    "--train-bytes", default=20_000_000, show_default=True, type=click.IntRange(1), help="Text to learn from at most."
 )
 @click.option("--seed", default=0, show_default=True, help="Draws that much from a larger corpus.")
 @click.option("--dry-run", is_flag=True, help="Print what would be done as JSON, and write nothing.")
@@ -116,7 +116,7 @@ def encode(path: str, text: str | None, from_file: Path | None, ids: bool, kind:
     if (text is None) == (from_file is None):
         raise ConfigError("give either TEXT or --from-file=FILE")
     made = _load(path, kind)
-    (found,) = made.encode([_read(from_file) if from_file else text or ""])
+    (found,) = made.encode([_read(from_file) if from_file else _unbroken(text or "")])
     if ids:
         layout.say_wrapped(" ".join(map(str, found.tolist())))
     else:
@@ -183,6 +183,14 @@ def _read(path: Path) -> str:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise AssetError(f"{path} is not UTF-8 at byte {error.start}; convert it") from error
+
+
+def _unbroken(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:  # how Python hands over bytes that are not of the terminal's encoding
+        raise ConfigError(f"TEXT is not UTF-8 at character {error.start}; correct it, or use --from-file") from error
+    return text
 
 
 def _facts(one: health.Health) -> Iterator[tuple[str, str]]:

@@ -40,7 +40,14 @@ def added_tokens(directory: Path) -> dict[int, dict[str, Any]]:
     """Return the tokens that were added to a vocabulary, by id, with the fields of `tokenizers.AddedToken`."""
     older = {index: {"content": name} for name, index in read(directory / "added_tokens.json").items()}
     newer = settings(directory).get("added_tokens_decoder") or {}
-    return dict(sorted({**older, **{int(index): fields for index, fields in newer.items()}}.items()))
+    try:
+        found = {**older, **{int(index): _fields(token) for index, token in newer.items()}}
+        return dict(sorted(found.items()))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise AssetError(
+            f"the added tokens in {directory} are not as transformers writes them ({type(error).__name__}: {error}); "
+            "fetch its tokenizer_config.json and added_tokens.json again"
+        ) from error
 
 
 def chat_template(directory: Path) -> str | None:
@@ -49,13 +56,20 @@ def chat_template(directory: Path) -> str | None:
         return (directory / "chat_template.jinja").read_text(encoding="utf-8")
     found = settings(directory).get("chat_template")
     if isinstance(found, list):  # several by name
-        found = next((one["template"] for one in found if one.get("name") == "default"), None)
+        found = {str(content(one, "name")): content(one, "template") for one in found}.get("default")
+    if found is not None and not isinstance(found, str):
+        raise AssetError(f"chat_template of tokenizer_config.json in {directory} is no text, nor a list with one")
     return found
 
 
-def content(token: Any) -> str:
+def content(token: Any, key: str = "content") -> str:
     """Return the name of a token; older files write an added token as an object."""
-    return str(token.get("content", "")) if isinstance(token, dict) else str(token or "")
+    return str(token.get(key, "")) if isinstance(token, dict) else str(token or "")
+
+
+def _fields(token: dict[str, Any]) -> dict[str, Any]:
+    flags = ("lstrip", "rstrip", "normalized", "single_word", "special")
+    return {"content": str(token["content"]), **{flag: bool(token[flag]) for flag in flags if flag in token}}
 
 
 def read(path: Path) -> dict[str, Any]:

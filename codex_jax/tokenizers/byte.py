@@ -1,9 +1,12 @@
 """The smallest vocabulary that can say anything: 256 bytes, each with its own value as id, and an end token."""
 
+from pathlib import Path
+
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from codex_jax.tokenizers.hf import EOS_TOKEN
+from codex_jax.errors import AssetError
+from codex_jax.tokenizers import hf
 from codex_jax.tokenizers.tokenizer import JsonTokenizer, Roles
 
 
@@ -12,8 +15,16 @@ def make() -> JsonTokenizer:
     inner = tokenizers.Tokenizer(models.BPE(vocab={name: byte for byte, name in _names().items()}, merges=[]))
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     inner.decoder = decoders.ByteLevel()
-    inner.add_special_tokens([EOS_TOKEN])
-    return JsonTokenizer(inner, Roles(eos=EOS_TOKEN))
+    inner.add_special_tokens([hf.EOS_TOKEN])
+    return JsonTokenizer(inner, Roles(eos=hf.EOS_TOKEN))
+
+
+def load(path: Path) -> JsonTokenizer:
+    """Return the byte tokenizer that was saved at a path; AssetError when it is another."""
+    made = hf.load(path)
+    if made.digest != make().digest:
+        raise AssetError(f"{path} is not the byte tokenizer; leave tokenizer.kind empty to take it as what it is")
+    return made
 
 
 def _names() -> dict[int, str]:

@@ -79,8 +79,10 @@ def check(name: str, kind: str = "") -> Health:
     except NotFound as error:
         health.state, health.problem = "ill" if error.promised else "absent", str(error)
         health.checked = [one.listed() for one in error.checked]
-    except (CodexError, OSError) as error:
+    except CodexError as error:
         health.state, health.problem = "ill", str(error)
+    except OSError as error:
+        health.state, health.problem = "ill", f"{error.filename or name} cannot be read: {error.strerror}"
     return health
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import beside
 from codex_jax.tokenizers.kind import Recipe
 from codex_jax.tokenizers.tokenizer import JsonTokenizer, Roles
@@ -40,9 +40,11 @@ def load_vocab(path: Path) -> JsonTokenizer:
 def train(texts: Iterable[str], recipe: Recipe) -> JsonTokenizer:
     """Train a byte-level BPE: the same texts in the same order give the same tokenizer, in every process.
 
-    All 256 bytes are in the vocabulary, so that any text can be encoded and comes back as it was. Little text gives
-    fewer than `vocab_size` tokens.
+    All 256 bytes are in the vocabulary, so that any text can be encoded and comes back as it was; ConfigError when it
+    has no room for them. Little text gives fewer than `vocab_size` tokens.
     """
+    if recipe.vocab_size < 257:
+        raise ConfigError(f"{recipe.vocab_size} tokens have no room for 256 bytes and an end token; the least is 257")
     inner = _byte_level(models.BPE())
     trainer = trainers.BpeTrainer(
         vocab_size=recipe.vocab_size,

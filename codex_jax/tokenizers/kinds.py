@@ -13,7 +13,7 @@ for _name, _kind in {
     "hf": Kind("tokenizer.json, or a directory of transformers; trained: byte-level BPE", hf.load, hf.train),
     "sentencepiece": Kind("a SentencePiece .model; trained: unigram or BPE", sentencepiece.load, sentencepiece.train),
     "gpt2": Kind("vocab.json and merges.txt, as GPT-2 has them", hf.load_vocab),
-    "byte": Kind("256 bytes and an end token; needs no file", hf.load, make=byte.make),
+    "byte": Kind("256 bytes and an end token; needs no file", byte.load, make=byte.make),
     "whitespace": Kind("words of a fixed vocabulary, for experiments", whitespace.load, whitespace.train),
 }.items():
     KINDS.register(_name, _kind, source=_kind.load.__module__)

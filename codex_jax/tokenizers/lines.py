@@ -21,13 +21,15 @@ _TEXT_CHARS = 4096
 def find(patterns: Sequence[str]) -> tuple[Path, ...]:
     """Return the files that the patterns name, sorted, each once; `**` goes to any depth, a directory is all below it.
 
-    AssetError, naming the patterns, when there are none.
+    AssetError, naming the patterns, when there are none, or when all of them are empty.
     """
     found = {Path(name) for pattern in patterns for name in glob.glob(pattern, recursive=True)}
     found |= {below for path in found if path.is_dir() for below in path.rglob("*")}
     files = tuple(sorted(path for path in found if path.is_file()))
     if not files:
         raise AssetError(f"no file matches {', '.join(patterns)}; name files, directories or globs that exist")
+    if not any(path.stat().st_size for path in files):
+        raise AssetError(f"every file that matches {', '.join(patterns)} is empty; there is nothing to learn from")
     return files
 
 

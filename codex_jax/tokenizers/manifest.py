@@ -27,9 +27,17 @@ def write(directory: Path, made: Tokenizer, files: Sequence[str], facts: Mapping
 
 
 def read(directory: Path) -> dict[str, Any]:
-    """Return the manifest of a tokenizer, {} when there is none: another program's manifest.json is not ours."""
+    """Return the manifest of a tokenizer, {} when there is none: another program's manifest.json is not ours.
+
+    AssetError when it lists something else than files of its own directory.
+    """
     listed = beside.read(directory / NAME)
-    return listed if isinstance(listed.get("files"), dict) and "tokenizer" in listed else {}
+    files = listed.get("files")
+    if not isinstance(files, dict) or "tokenizer" not in listed:
+        return {}
+    if wrong := [name for name, sha256 in files.items() if Path(name).name != name or not isinstance(sha256, str)]:
+        raise AssetError(f"{directory / NAME} lists {wrong[0]!r}, which is no file beside it with a SHA-256; remove it")
+    return listed
 
 
 def verify(directory: Path) -> bool:

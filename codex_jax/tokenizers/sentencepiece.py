@@ -31,8 +31,8 @@ _PROBE = " \t a\r\n  b\0 "
 class SentencePieceTokenizer:
     """A SentencePiece model; can be sent to other processes.
 
-    Its ids are those of the library for every text but one: a model that loses nothing else would turn U+2581 into a
-    blank, and gets it as bytes.
+    Its ids are those of the library for every text but two: a model that loses nothing else would turn U+2581 into a
+    blank, and gets it as bytes; a token with a role that the library finds in text, too, is spelt out.
     """
 
     def __init__(self, model: bytes, added: Mapping[str, int], roles: Roles, chat_template: str | None = None) -> None:
@@ -41,10 +41,14 @@ class SentencePieceTokenizer:
         self._model, self._added = model, dict(added)
         self.roles = roles
         self.chat_template = chat_template
-        self.eos_id, self.pad_id, self.bos_id, self.unk_id = (self._id(name) for name in roles)
+        ids = [self._id(name) for name in roles]
+        self.eos_id, self.pad_id, self.bos_id, self.unk_id = ids
         size = self._processor.get_piece_size()
         control = {self._processor.id_to_piece(i): i for i in range(size) if self._processor.is_control(i)}
-        self.special_tokens: dict[str, int] = {**control, **self._added}
+        pairs = ((name, index) for name, index in zip(roles, ids, strict=True) if name != roles.unk)
+        named = {name: index for name, index in pairs if name is not None and index is not None}
+        special = {**control, **named, **self._added}
+        self.special_tokens: dict[str, int] = dict(sorted(special.items(), key=lambda item: item[1]))
         self.vocab_size: int = max([size - 1, *self._added.values()]) + 1
         self.digest: str = digest.of_json([roles, chat_template, digest.of_bytes(model), self._added])
 
@@ -53,7 +57,7 @@ class SentencePieceTokenizer:
 
     def encode(self, texts: Sequence[str], *, special: bool = False) -> list[np.ndarray]:
         """Return the ids of each text (int32); the names of special tokens become their ids with `special` only."""
-        known = self._as_bytes | ({name: [i] for name, i in self.special_tokens.items()} if special else {})
+        known = self._literal | ({name: [i] for name, i in self.special_tokens.items()} if special else {})
         names = sorted(known, key=len, reverse=True)
         between = re.compile("(" + "|".join(map(re.escape, names)) + ")") if names else None
         parts = [between.split(text) if between else [text] for text in texts]
@@ -90,16 +94,22 @@ class SentencePieceTokenizer:
         return write_files(directory, files)
 
     def _id(self, name: str | None) -> int | None:
-        if name is None or name in self._added:
-            return self._added.get(name) if name else None
-        return int(self._processor.piece_to_id(name))
+        if name is None:
+            return None
+        return self._added[name] if name in self._added else int(self._processor.piece_to_id(name))
 
     @functools.cached_property
-    def _as_bytes(self) -> dict[str, list[int]]:
-        if self._processor.decode(self._processor.encode(_PROBE)) != _PROBE:
-            return {}
-        ids = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _BLANK.encode()]
-        return {_BLANK: ids} if all(map(self._processor.is_byte, ids)) else {}
+    def _literal(self) -> dict[str, list[int]]:
+        """The ids of what the library must not be left to read in a text."""
+        names = (name for name, index in self.special_tokens.items() if self._finds(index) and len(name) > 1)
+        found = {name: [i for half in (name[0], name[1:]) for i in self._processor.encode(half)] for name in names}
+        blank = [self._processor.piece_to_id(f"<0x{byte:02X}>") for byte in _BLANK.encode()]
+        is_lossless = self._processor.decode(self._processor.encode(_PROBE)) == _PROBE
+        return found | ({_BLANK: blank} if is_lossless and all(map(self._processor.is_byte, blank)) else {})
+
+    def _finds(self, index: int) -> bool:
+        """Whether the library turns text into a token: it never does for control tokens, and knows no added ones."""
+        return index < self._processor.get_piece_size() and not self._processor.is_control(index)
 
 
 def load(path: Path) -> SentencePieceTokenizer:

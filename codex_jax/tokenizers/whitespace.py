@@ -23,7 +23,10 @@ NAMES = {"pad": ("<pad>", "[PAD]"), "unk": ("<unk>", "[UNK]"), "bos": ("<bos>", 
 def load(path: Path) -> JsonTokenizer:
     """Return the tokenizer of a JSON object {word: id} with an unknown token in it, or of one that was saved."""
     if path.is_dir() or path.name == "tokenizer.json":
-        return hf.load(path)
+        made = hf.load(path)
+        if made.decode(made.encode([" a\t"])[0].tolist()) not in ("a", made.roles.unk):
+            raise AssetError(f"{path} is not of words between white space; leave tokenizer.kind empty")
+        return made
     try:
         vocab = json.loads(path.read_text(encoding="utf-8"))
         valid = all(isinstance(index, int) and index >= 0 for index in vocab.values())

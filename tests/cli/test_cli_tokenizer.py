@@ -114,6 +114,11 @@ def test_check_finds_the_ill_one_among_others(run, made: Path, monkeypatch: pyte
     assert "CODEX_GPT2_TOKENIZER_PATH=nowhere does not exist" in " ".join(done.out.split())
 
 
+def test_path_that_cannot_be_read_is_ill(run) -> None:
+    done = run("check", 300 * "x", "--json")
+    assert done.code == 3 and "cannot be read: File name too long" in json.loads(done.out)[0]["problem"]
+
+
 def test_probes_that_are_lost_are_named(run, tmp_path: Path) -> None:
     training.train(["a b"], 10, kind="whitespace").save(tmp_path / "words")
     assert health.check("words").lost == list(health.PROBES)
@@ -157,10 +162,12 @@ def test_kind_that_files_do_not_show_is_named(run, tmp_path: Path) -> None:
         (["encode", "made"], 2, "either TEXT or --from-file"),
         (["encode", "made", "a", "--from-file", "corpus.txt"], 2, "either TEXT or --from-file"),
         (["encode", "made", "--from-file", "gone.txt"], 3, "gone.txt cannot be read"),
+        (["encode", "made", "a\udcff"], 2, "TEXT is not UTF-8 at character 1"),
         (["decode", "made", "5,x"], 2, "x is not an id: made has those from 0 to"),
         (["decode", "made", "4000"], 2, "4000 is not an id"),
         (["encode", "tinyllama", "a"], 3, "CODEX_TINYLLAMA_TOKENIZER_PATH"),
         (["train", "gone/*.txt", "--out", "new"], 3, "no file matches gone/*.txt"),
+        (["train", "corpus.txt", "--out", "new", "--vocab-size", "256"], 2, "the least is 257"),
         (["train", "corpus.txt", "--out", "made"], 3, "made is not empty"),
         (["train", "corpus.txt", "--out", "new", "--kind", "byte"], 2, "of kind byte are not trained"),
         (["train", "corpus.txt", "--out", "new", "--kind", "bite"], 2, "did you mean byte?"),

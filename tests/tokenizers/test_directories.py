@@ -9,7 +9,7 @@ import pytest
 import transformers
 
 from codex_jax.errors import AssetError
-from codex_jax.tokenizers import loading, manifest
+from codex_jax.tokenizers import loading, manifest, training
 from codex_jax.tokenizers.kinds import kind_at
 
 
@@ -65,6 +65,30 @@ def test_added_token_with_another_id_is_refused(tmp_path: Path) -> None:
         loading.load(slow_only(tmp_path, added_tokens_decoder=tokens))
 
 
+def test_blank_before_each_text_is_put_where_the_settings_say(tmp_path: Path) -> None:
+    loaded = loading.load(slow_only(tmp_path, add_prefix_space=True))
+    assert loaded.encode(["def"])[0].tolist() == MADE.encode([" def"])[0].tolist()
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [
+        ({"added_tokens_decoder": ["<a>"]}, "added tokens in .* are not as transformers writes them"),
+        ({"added_tokens_decoder": {"x": {"content": "<a>"}}}, "added tokens in .* are not"),
+        ({"added_tokens_decoder": {"9000": {}}}, "added tokens in .* are not"),
+        ({"added_tokens_decoder": {"9000": "<a>"}}, "added tokens in .* are not"),
+        ({"chat_template": 5}, "chat_template .* is no text"),
+        ({"chat_template": {"default": ""}}, "chat_template .* is no text"),
+        ({"eos_token": 5.5}, "names eos_token '5.5'"),
+    ],
+)
+def test_settings_of_another_shape_are_named(tmp_path: Path, settings: dict[str, Any], says: str) -> None:
+    MADE.save(tmp_path)
+    write_json(tmp_path / "tokenizer_config.json", settings)
+    with pytest.raises(AssetError, match=says):
+        loading.load(tmp_path)
+
+
 @pytest.mark.parametrize("role", ["eos", "pad", "bos", "unk"])
 def test_role_of_a_token_that_is_not_there_is_refused(tmp_path: Path, role: str) -> None:
     MADE.save(tmp_path)
@@ -102,6 +126,16 @@ def test_manifest_that_does_not_match_names_the_file(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(AssetError, match=r"tokenizer\.json differs.*not there"):
         loading.load(tmp_path)
+
+
+@pytest.mark.parametrize("files", [{"../tokenizer.json": "0"}, {"/etc/hostname": "0"}, {"tokenizer.json": 5}])
+def test_manifest_that_lists_other_places_is_refused(tmp_path: Path, files: dict[str, Any]) -> None:
+    MADE.save(tmp_path)
+    write_json(tmp_path / "manifest.json", {"tokenizer": MADE.digest, "files": files})
+    with pytest.raises(AssetError, match="which is no file beside it"):
+        loading.load(tmp_path)
+    with pytest.raises(AssetError, match="which is no file beside it"):
+        training.remove(tmp_path)
 
 
 def test_manifest_of_another_program_is_left_alone(tmp_path: Path) -> None:

@@ -92,6 +92,15 @@ def test_byte_has_the_value_of_each_byte_as_id() -> None:
     assert (tokenizer.vocab_size, tokenizer.eos_id, tokenizer.pad_id) == (257, 256, None)
 
 
+@pytest.mark.parametrize("kind", ["byte", "whitespace"])
+def test_saved_tokenizer_of_another_kind_is_refused(tmp_path: Path, kind: str) -> None:
+    EVERY[kind].save(tmp_path / "right")
+    EVERY["hf"].save(tmp_path / "wrong")
+    assert loading.load(tmp_path / "right", kind).digest == EVERY[kind].digest
+    with pytest.raises(AssetError, match="is not"):
+        loading.load(tmp_path / "wrong", kind)
+
+
 def test_given_words_have_the_given_ids(tmp_path: Path) -> None:
     (tmp_path / "words.json").write_text(json.dumps({"<pad>": 0, "<unk>": 1, "hello": 2, "codex": 3, "world": 4}))
     words = loading.load(tmp_path / "words.json", "whitespace")

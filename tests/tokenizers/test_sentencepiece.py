@@ -50,6 +50,28 @@ def test_model_that_normalises_keeps_the_ids_of_the_library(tmp_path: Path) -> N
     assert (loaded.eos_id, loaded.pad_id) == (None, None)
 
 
+def test_end_token_that_the_library_finds_in_text_is_spelt_out(tmp_path: Path) -> None:
+    library.SentencePieceTrainer.train(
+        sentence_iterator=iter(kinds_examples.TEXTS),
+        model_prefix=str(tmp_path / "chat"),
+        vocab_size=400,
+        byte_fallback=True,
+        add_dummy_prefix=False,
+        remove_extra_whitespaces=False,
+        normalization_rule_name="identity",
+        user_defined_symbols=["<|end|>"],
+        hard_vocab_limit=False,
+        minloglevel=2,
+    )
+    (tmp_path / "tokenizer_config.json").write_text('{"eos_token": "<|end|>"}')
+    loaded = loading.load(tmp_path)
+    processor = library.SentencePieceProcessor(model_file=str(tmp_path / "chat.model"))
+    assert loaded.eos_id == processor.encode("<|end|>")[-1]
+    (ids,), (asked,) = loaded.encode(["a<|end|>b"]), loaded.encode(["a<|end|>b"], special=True)
+    assert loaded.eos_id not in ids and asked.tolist().count(loaded.eos_id) == 1
+    assert loaded.decode(ids) == loaded.decode(asked) == "a<|end|>b"
+
+
 def test_added_tokens_go_behind_the_pieces_and_stay(model: Path) -> None:
     size = MADE.vocab_size
     assert sentencepiece.add_special_tokens(model, ["<b>", "<a>"]) == {"<b>": size, "<a>": size + 1}

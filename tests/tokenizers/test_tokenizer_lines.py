@@ -56,11 +56,13 @@ def test_patterns_name_each_file_once_in_order(tmp_path: Path, monkeypatch: pyte
     monkeypatch.chdir(tmp_path)
     for name in ("b/deep/x.txt", "b/y.txt", "a.txt", "c.md"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    assert list(map(str, lines.find(["**/*.txt", "a.txt"]))) == ["a.txt", "b/deep/x.txt", "b/y.txt"]
-    assert list(map(str, lines.find(["b"]))) == ["b/deep/x.txt", "b/y.txt"]
+        (tmp_path / name).write_text("" if "c" not in name else "text")
+    assert list(map(str, lines.find(["**/*.txt", "a.txt", "c.md"]))) == ["a.txt", "b/deep/x.txt", "b/y.txt", "c.md"]
+    assert list(map(str, lines.find(["b", "c.*"]))) == ["b/deep/x.txt", "b/y.txt", "c.md"]
     with pytest.raises(AssetError, match=r"no file matches \*\.rst, nowhere/\*\*"):
         lines.find(["*.rst", "nowhere/**"])
+    with pytest.raises(AssetError, match=r"every file that matches b, a\.txt is empty"):
+        lines.find(["b", "a.txt"])
 
 
 def test_sample_is_drawn_by_its_seed_from_all_over(tmp_path: Path) -> None:

@@ -84,6 +84,7 @@ def test_kind_that_is_not_trained_is_refused_before_anything_is_removed(tmp_path
 def test_failed_attempt_leaves_what_was_there(tmp_path: Path, kind: str) -> None:
     work = job(tmp_path / "corpus", kind)
     work.run(tmp_path / "out", force=False)
+    work.lines.files[0].write_text("many words before what is wrong\n" * 1000)
     work.lines.files[-1].write_bytes(b"\xff")
     with pytest.raises(AssetError, match="not UTF-8"):
         work.run(tmp_path / "out", force=True)
