@@ -66,6 +66,12 @@ class Data:
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
+    mode: str = knob(
+        "stream",
+        "stream: tokenise while training; store: tokenise once, into files that every later run and host reads",
+        choices=("stream", "store"),
+    )
+    store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
     text_field: str = knob("text", "field of a JSONL row that holds the document")
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
@@ -262,6 +268,11 @@ _RULES = (
         ("data.validation_fraction", "data.validation_paths"),
         lambda fraction, paths: bool(paths) or fraction > 0,
         "data.validation_fraction={:g} leaves nothing to validate on: raise it or name data.validation_paths",
+    ),
+    _Rule(
+        ("data.store", "data.mode"),
+        lambda store, mode: not store or mode == "store",
+        "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
     ),
     _Rule(
         ("data.source", "data.paths"),

@@ -47,6 +47,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         corpus = pipeline.open_corpus(settings.data)
         tokenizer = pipeline.make_tokenizer(settings, corpus)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
+        if settings.data.mode == "store":
+            pipeline.build_store(
+                settings, corpus, tokenizer, lambda: stop.raise_if_asked("in the middle of building the store")
+            )
         stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows)))
         validation, held_out = pipeline.validation_batches(settings, corpus, tokenizer, num_rows)
 

@@ -19,28 +19,44 @@ class Pieces(NamedTuple):
     """whether the piece is the last of its document"""
 
 
-def pack(pieces: Pieces, *, length: int, eos: int) -> Rows:
-    """Return the rows of `length` + 1 tokens that hold all pieces in their order.
+class Flat(NamedTuple):
+    """Documents one after the other, each with its end token."""
 
-    `eos` is put after each document, and is learnt.
-    """
+    tokens_T: np.ndarray
+    """int32"""
+    learnt_T: np.ndarray
+    """bool, False for what may not be a target"""
+    ends_D: np.ndarray
+    """int64, the place behind each document"""
+
+
+def flatten(pieces: Pieces, *, eos: int) -> Flat:
+    """Return all pieces in their order; `eos` is put after each document, and is learnt."""
     mark = np.array([eos], np.int32)
-    parts, sizes, keeps = [], [], []
-    for ids, keep, last in zip(*pieces, strict=True):
+    parts, keeps, ends = [np.zeros(0, np.int32)], [np.zeros(0, bool)], []
+    place = 0
+    for ids, keep, last in zip(pieces.ids, pieces.learnt, pieces.ends, strict=True):
         parts.append(ids)
         keeps.append(np.full(ids.size, keep))
+        place += ids.size
         if last:
             parts.append(mark)
             keeps.append(np.ones(1, bool))
-        sizes.append(ids.size + last)
+            place += 1
+            ends.append(place)
+    return Flat(np.concatenate(parts), np.concatenate(keeps), np.array(ends, np.int64))
+
+
+def pack(pieces: Pieces, *, length: int, eos: int) -> Rows:
+    """Return the rows of `length` + 1 tokens that hold all pieces in their order, an end token after each document."""
+    flat = flatten(pieces, eos=eos)
     width = length + 1
-    total = sum(sizes)
-    shape = (-(-total // width), width)
-    piece_document = np.cumsum([0, *pieces.ends[:-1]]) if len(pieces.ends) else np.zeros(0, np.int64)
+    shape = (-(-flat.tokens_T.size // width), width)
+    documents_T = np.repeat(np.arange(flat.ends_D.size), np.diff(flat.ends_D, prepend=0))
     return Rows(
-        _filled(parts, shape, np.int32, 0),
-        _filled([np.repeat(piece_document, sizes)], shape, np.int32, -1),
-        _filled(keeps, shape, np.bool_, False),
+        _filled([flat.tokens_T], shape, np.int32, 0),
+        _filled([documents_T], shape, np.int32, -1),
+        _filled([flat.learnt_T], shape, np.bool_, False),
     )
 
 
@@ -79,6 +95,12 @@ def join(parts: Sequence[Rows]) -> Rows:
 def take(rows: Rows, which: slice | np.ndarray) -> Rows:
     """Return some of the rows."""
     return Rows(*(array[which] for array in rows))
+
+
+def own_rows(batch_size: int, shard: tuple[int, int]) -> slice:
+    """Return the rows of a batch that one of several hosts is to have; `shard` is (index, count)."""
+    index, count = shard
+    return slice(batch_size * index // count, batch_size * (index + 1) // count)
 
 
 def padded(rows: Rows, count: int) -> Rows:

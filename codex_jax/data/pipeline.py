@@ -2,21 +2,24 @@
 
 corpus = open_corpus(config.data)
 tokenizer = make_tokenizer(config, corpus)
+build_store(config, corpus, tokenizer)        where config.data.mode is store
 stream = train_stream(config, corpus, tokenizer, batch_size)
 batches, report = validation_batches(config, corpus, tokenizer, batch_size)
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config
-from codex_jax.data import order, sources, validation, window
+from codex_jax import cache, config, digest
+from codex_jax.data import build, order, plan, sources, store, validation, window
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
+from codex_jax.data.store import Store
+from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.errors import AssetError
 from codex_jax.safety import engine
@@ -24,7 +27,17 @@ from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
-__all__ = ["Corpus", "TrainStream", "make_tokenizer", "open_corpus", "train_stream", "validation_batches"]
+__all__ = [
+    "Corpus",
+    "Store",
+    "StoreStream",
+    "TrainStream",
+    "build_store",
+    "make_tokenizer",
+    "open_corpus",
+    "train_stream",
+    "validation_batches",
+]
 
 # Not the run's seed: another seed trains on the same tokens and is judged by the same text.
 _FIXED_SEED = 0
@@ -45,23 +58,41 @@ def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
     return training.cached(lambda: _training_text(settings, corpus), settings.tokenizer.vocab_size, content)
 
 
-def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int) -> TrainStream:
-    """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for."""
+def build_store(
+    settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, between: Callable[[], None] = lambda: None
+) -> Store:
+    """Return the store of these settings, made now where it is missing; see `build.build` for `between` and errors."""
+    made = _plan(settings, corpus, tokenizer)
+    return build.build(made, _store_directory(settings, made), settings.data.workers, between)
+
+
+def train_stream(
+    settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int, shard: tuple[int, int] = (0, 1)
+) -> TrainStream | StoreStream:
+    """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for.
+
+    `shard` = (index, count) is the part of each batch to yield, for one of several hosts. Raises AssetError when
+    data.mode=store and there is no store, or one of other data.
+    """
     data, seed = settings.data, settings.run.seed
-    build = window.Builder(
-        encoder=Encoder(reader=_train_reader(settings, corpus), tokenizer=tokenizer),
-        order=order.make_order(corpus, data.window_bytes, seed),
+    if data.mode == "store":
+        found = _open_store(settings, corpus, tokenizer)
+        if not (report := found.report("train")).trained:
+            raise AssetError(nothing_to_learn([report]))
+        return StoreStream(found, data, seed, batch_size, shard)
+    make = window.Builder(
+        encoder=_train_encoder(settings, corpus, tokenizer), order=order.make_order(corpus, data.window_bytes, seed)
     )
     fingerprint = {
         **_content(settings, corpus),
-        "validation": corpus.validation.fingerprint if corpus.validation else "a share of the corpus",
+        **_validation_content(corpus),
         "tokenizer": tokenizer.digest,
         "run.seed": seed,
         "data.sequence_length": data.sequence_length,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
     }
-    return TrainStream(build, batch_size, fingerprint)
+    return TrainStream(make, batch_size, fingerprint, shard)
 
 
 def validation_batches(
@@ -71,12 +102,46 @@ def validation_batches(
 
     They depend on the data alone, not on run.seed. Raises AssetError when nothing is held out.
     """
-    source, split = (corpus.validation, "all") if corpus.validation else (corpus, "validation")
-    build = window.Builder(
-        encoder=Encoder(reader=_reader(settings, source, split), tokenizer=tokenizer),
-        order=order.make_order(source, settings.data.window_bytes, _FIXED_SEED),
+    data, num_batches = settings.data, settings.eval.num_batches
+    if data.mode == "store":
+        return validation.of_store(_open_store(settings, corpus, tokenizer), data, batch_size, num_batches)
+    encoder = _validation_encoder(settings, corpus, tokenizer)
+    make = window.Builder(
+        encoder=encoder, order=order.make_order(encoder.reader.corpus, data.window_bytes, _FIXED_SEED)
     )
-    return validation.batches(build, batch_size, settings.eval.num_batches)
+    return validation.batches(make, batch_size, num_batches)
+
+
+def _open_store(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> Store:
+    made = _plan(settings, corpus, tokenizer)
+    return store.open_store(_store_directory(settings, made), made)
+
+
+def _store_directory(settings: config.Config, made: plan.Plan) -> Path:
+    if settings.data.store:
+        return Path(settings.data.store).expanduser()
+    return cache.directory("stores") / digest.of_json(made.content)[:16]
+
+
+def _plan(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> plan.Plan:
+    return plan.make_plan(
+        _train_encoder(settings, corpus, tokenizer),
+        _validation_encoder(settings, corpus, tokenizer),
+        {**_content(settings, corpus), **_validation_content(corpus)},
+    )
+
+
+def _train_encoder(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> Encoder:
+    return Encoder(reader=_train_reader(settings, corpus), tokenizer=tokenizer)
+
+
+def _validation_encoder(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> Encoder:
+    source, split = (corpus.validation, "all") if corpus.validation else (corpus, "validation")
+    return Encoder(reader=_reader(settings, source, split), tokenizer=tokenizer)
+
+
+def _validation_content(corpus: Corpus) -> dict[str, Any]:
+    return {"validation": corpus.validation.fingerprint if corpus.validation else "a share of the corpus"}
 
 
 def _train_reader(settings: config.Config, corpus: Corpus) -> Reader:

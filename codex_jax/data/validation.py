@@ -1,8 +1,14 @@
 """The validation set: the same few batches in every evaluation, whatever the seed."""
 
+import numpy as np
+
+from codex_jax import config
 from codex_jax.data import packing
-from codex_jax.data.batch import Batch
+from codex_jax.data.batch import Batch, Rows
+from codex_jax.data.order import Shuffled
 from codex_jax.data.report import Quarantine, Report
+from codex_jax.data.store import Store
+from codex_jax.data.table import Table
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError
 
@@ -27,17 +33,34 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
     # A share of the corpus is judged by the training stream, which reads the same rows and has a ledger to name them.
     if build.encoder.reader.split == "all" or not count:
         Quarantine(build.encoder.reader.data.max_quarantined).check([report], complete=number == windows - 1)
-    if not count:
-        raise AssetError(_nothing_held_out(build, report))
-    rows = packing.padded(rows, -(-count // batch_size) * batch_size)
-    isolate = build.encoder.reader.data.isolate_documents
-    cuts = range(0, len(rows.tokens_BM), batch_size)
-    return [packing.to_batch(packing.take(rows, slice(at, at + batch_size)), isolate=isolate) for at in cuts], report
-
-
-def _nothing_held_out(build: Builder, report: Report) -> str:
     data = build.encoder.reader.data
-    if build.encoder.reader.split == "all":
+    if not count:
+        raise AssetError(nothing_held_out(data, report))
+    return _cut(rows, batch_size, data), report
+
+
+def of_store(store: Store, data: config.Data, batch_size: int, num_batches: int) -> tuple[list[Batch], Report]:
+    """Return up to `num_batches` batches of the store's validation split, drawn from all over it, and its counts."""
+    table, report = Table(store, "validation"), store.report("validation")
+    num_rows = table.num_rows(data.sequence_length)
+    if not num_rows:
+        raise AssetError(nothing_held_out(data, report))
+    places = np.arange(min(num_rows, batch_size * num_batches))
+    drawn = Shuffled(num_rows, ("validation",))(places)
+    return _cut(table.rows(drawn, data.sequence_length), batch_size, data), report
+
+
+def _cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:
+    """Return rows as batches, the last one filled up with padding."""
+    rows = packing.padded(rows, -(-len(rows.tokens_BM) // batch_size) * batch_size)
+    cuts = range(0, len(rows.tokens_BM), batch_size)
+    parts = (packing.take(rows, slice(at, at + batch_size)) for at in cuts)
+    return [packing.to_batch(part, isolate=data.isolate_documents) for part in parts]
+
+
+def nothing_held_out(data: config.Data, report: Report) -> str:
+    """Say why there is nothing to validate on."""
+    if data.validation_paths:
         return f"data.validation_paths={','.join(data.validation_paths)} hold no document of the {report.read} read"
     return (
         f"data.validation_fraction={data.validation_fraction} holds out none of {report.read} documents; "

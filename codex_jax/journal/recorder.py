@@ -12,6 +12,7 @@ from codex_jax import config, trees
 from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.report import Report
+from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream
 from codex_jax.errors import CodexError, TrainingStopped
 from codex_jax.journal import accounts
@@ -62,7 +63,7 @@ class Recorder:
     def _peak(self) -> float | None:
         return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
 
-    def wait_for(self, stream: TrainStream) -> Batch:
+    def wait_for(self, stream: TrainStream | StoreStream) -> Batch:
         """Return the next batch, and remember how long it took to come.
 
         What the data pipeline raises is passed on when all that led to it is written down.

@@ -85,10 +85,18 @@ def tokenizer(settings: config.Config) -> str:
     return pipeline.make_tokenizer(settings, pipeline.open_corpus(settings.data)).digest
 
 
-def open_stream(settings: config.Config) -> pipeline.TrainStream:
+def open_stream(settings: config.Config) -> Any:
     corpus = pipeline.open_corpus(settings.data)
     made = pipeline.make_tokenizer(settings, corpus)
+    if settings.data.mode == "store":
+        pipeline.build_store(settings, corpus, made)
     return pipeline.train_stream(settings, corpus, made, settings.train.global_batch_size)
+
+
+def stored_in(settings: config.Config) -> str:
+    """Where the store is built."""
+    corpus = pipeline.open_corpus(settings.data)
+    return str(pipeline.build_store(settings, corpus, pipeline.make_tokenizer(settings, corpus)).directory)
 
 
 def batches(settings: config.Config) -> str:

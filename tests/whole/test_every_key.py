@@ -52,6 +52,8 @@ EFFECTS: dict[str, Effect] = {
     "data.paths": Effect(("others",), observers.batches),
     "data.validation_paths": Effect(("others",), observers.validation),
     "data.validation_fraction": Effect(0.4, observers.validation),
+    "data.mode": Effect("store", observers.batches),
+    "data.store": Effect("elsewhere", observers.stored_in, {"data.mode": "store"}),
     "data.text_field": Effect("title", observers.batches, ROWS),
     "data.sequence_length": Effect(8, observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
