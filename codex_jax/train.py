@@ -51,7 +51,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             pipeline.build_store(
                 settings, corpus, tokenizer, lambda: stop.raise_if_asked("in the middle of building the store")
             )
-        stream = stack.enter_context(contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows)))
+        part = sharding.part_of_batch(mesh)
+        stream = stack.enter_context(
+            contextlib.closing(pipeline.train_stream(settings, corpus, tokenizer, num_rows, part))
+        )
         validation, held_out = pipeline.validation_batches(settings, corpus, tokenizer, num_rows)
 
         model = program.make(settings, mesh)
