@@ -74,6 +74,11 @@ class Data:
     store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
     text_field: str = knob("text", "field of a JSONL row that holds the document")
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
+    packing: str = knob(
+        "concat",
+        "concat: cut rows from documents one after the other; first_fit: keep a document whole where a row can hold it",
+        choices=("concat", "first_fit"),
+    )
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
     max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)

@@ -89,6 +89,7 @@ def train_stream(
         "tokenizer": tokenizer.digest,
         "run.seed": seed,
         "data.sequence_length": data.sequence_length,
+        "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
     }

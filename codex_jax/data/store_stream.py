@@ -12,7 +12,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.order import Shuffled
 from codex_jax.data.report import Report
 from codex_jax.data.store import Store
-from codex_jax.data.table import Table
+from codex_jax.data.table import open_rows
 
 
 class StoreStream(Iterator[Batch]):
@@ -29,12 +29,13 @@ class StoreStream(Iterator[Batch]):
             **store.content,
             "run.seed": seed,
             "data.sequence_length": data.sequence_length,
+            "data.packing": data.packing,
             "data.isolate_documents": data.isolate_documents,
         }
         self._data = data
         self._seed = seed
-        self._table = Table(store, "train")
-        self._num_rows = self._table.num_rows(data.sequence_length)
+        self._rows = open_rows(store, "train", data)
+        self._num_rows = self._rows.count
         self._report = store.report("train")
         self._reports: list[Report] = []
         self._batch_size = batch_size
@@ -48,8 +49,7 @@ class StoreStream(Iterator[Batch]):
         self._reports += [self._report for epoch in np.unique(epochs_B) if epoch * self._num_rows >= self._row]
         self._row += self._batch_size
         rows_B = self._shuffled(places_B[self._own], epochs_B[self._own])
-        length = self._data.sequence_length
-        return packing.to_batch(self._table.rows(rows_B, length), isolate=self._data.isolate_documents)
+        return packing.to_batch(self._rows(rows_B), isolate=self._data.isolate_documents)
 
     def take_reports(self) -> list[Report]:
         """Return what became of all documents, once with the first batch of each epoch."""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codex_jax.data import shard
+from codex_jax import config
+from codex_jax.data import packing, shard
 from codex_jax.data.batch import Rows
 from codex_jax.data.store import Store
 
@@ -27,45 +28,30 @@ class Table:
     def __init__(self, store: Store, split: str) -> None:
         numbers = [number for number in store.numbers(split) if store.shards[number].tokens]
         self._places = [shard.directory_of(store.directory, number) for number in numbers]
-        self._ends_S = np.cumsum([store.shards[number].tokens for number in numbers], dtype=np.int64)
+        # int64, the place behind each shard
+        self.ends_S = np.cumsum([store.shards[number].tokens for number in numbers], dtype=np.int64)
         self._type = "<" + np.dtype(store.content["token type"]).str[1:]
         self._open = functools.lru_cache(_MOST_OPEN)(self._map)
 
     @property
     def num_tokens(self) -> int:
         """Tokens of all documents, with one for each end."""
-        return int(self._ends_S[-1]) if len(self._ends_S) else 0
+        return int(self.ends_S[-1]) if len(self.ends_S) else 0
 
-    def num_rows(self, length: int) -> int:
-        """Return how many rows of `length` tokens and the one that follows there are; the last may be padded.
+    def documents(self, index: int) -> np.ndarray:
+        """Return the places behind the documents of a shard, counted from its beginning."""
+        return self._open(index).ends_D
 
-        A row begins with the last target of the row before: every token but the first is a target once.
+    def copy(self, at: int, tokens_M: np.ndarray, learnt_M: np.ndarray, begins_M: np.ndarray) -> int:
+        """Copy tokens from place `at` on into a row, and 1 where a document begins; return how many there were.
+
+        `begins_M` has one place more, for a document that would begin behind the row.
         """
-        return -(-max(self.num_tokens - 1, 0) // length)
-
-    def rows(self, numbers_B: np.ndarray, length: int) -> Rows:
-        """Return some rows; the documents of each are counted from 0."""
-        width = length + 1
-        tokens_BM = np.zeros((len(numbers_B), width), np.int32)
-        learnt_BM = np.zeros((len(numbers_B), width), bool)
-        # One place more, for a document that would begin behind the row.
-        begins_BM = np.zeros((len(numbers_B), width + 1), np.int32)
-        ends_B = np.zeros(len(numbers_B), np.int64)
-        for row, number in enumerate(numbers_B.tolist()):
-            at = number * length
-            ends_B[row] = self._fill(at, tokens_BM[row], learnt_BM[row], begins_BM[row])
-        documents_BM = np.cumsum(begins_BM[:, :-1], axis=1, dtype=np.int32)
-        if (ends_B < width).any():
-            documents_BM[np.arange(width) >= ends_B[:, None]] = -1
-        return Rows(tokens_BM, documents_BM, learnt_BM)
-
-    def _fill(self, at: int, tokens_M: np.ndarray, learnt_M: np.ndarray, begins_M: np.ndarray) -> int:
-        """Copy tokens from place `at` on into a row; return how many there were."""
         done, width = 0, tokens_M.size
-        index = int(self._ends_S.searchsorted(at, "right"))
+        index = int(self.ends_S.searchsorted(at, "right"))
         while done < width and index < len(self._places):
             maps = self._open(index)
-            low = at + done - (int(self._ends_S[index - 1]) if index else 0)
+            low = at + done - (int(self.ends_S[index - 1]) if index else 0)
             high = min(low + width - done, maps.tokens_T.size)
             stop = done + high - low
             tokens_M[done:stop] = maps.tokens_T[low:high]
@@ -86,3 +72,69 @@ class Table:
 def _mapped(path: Path, kind: str) -> np.ndarray:
     # A plain array over the map: slicing the subclass costs more than the row it yields.
     return np.asarray(np.memmap(path, kind, "r"))
+
+
+class ConcatRows:
+    """Rows cut from all documents one after the other.
+
+    A row begins with the last target of the row before: every token but the first is a target once.
+    """
+
+    def __init__(self, table: Table, length: int) -> None:
+        self._table = table
+        self._length = length
+        self.count = -(-max(table.num_tokens - 1, 0) // length)
+
+    def __call__(self, numbers_B: np.ndarray) -> Rows:
+        """Return some rows; the last of all may be padded."""
+        size, width = len(numbers_B), self._length + 1
+        tokens_BM, learnt_BM = np.zeros((size, width), np.int32), np.zeros((size, width), bool)
+        begins_BM, ends_B = np.zeros((size, width + 1), np.int32), np.zeros(size, np.int64)
+        for row, number in enumerate(numbers_B.tolist()):
+            ends_B[row] = self._table.copy(number * self._length, tokens_BM[row], learnt_BM[row], begins_BM[row])
+        documents_BM = np.cumsum(begins_BM[:, :-1], axis=1, dtype=np.int32)
+        if (ends_B < width).any():
+            documents_BM[np.arange(width) >= ends_B[:, None]] = -1
+        return Rows(tokens_BM, documents_BM, learnt_BM)
+
+
+class FittedRows:
+    """Rows that hold whole documents of one shard, and of long ones parts that fill a row.
+
+    Where each goes is computed when the store is opened, and kept: 24 bytes for each part.
+    """
+
+    def __init__(self, table: Table, length: int) -> None:
+        self._table = table
+        self._width = length + 1
+        rows, starts, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
+        self.count = base = 0
+        for index, end in enumerate(table.ends_S.tolist()):
+            fit = packing.first_fit(table.documents(index), length)
+            order = np.argsort(fit.rows_P, kind="stable")
+            rows.append(fit.rows_P[order] + self.count)
+            starts.append(fit.starts_P[order] + base)
+            sizes.append(fit.sizes_P[order])
+            self.count, base = self.count + fit.num_rows, end
+        self._rows_P, self._starts_P, self._sizes_P = (np.concatenate(parts) for parts in (rows, starts, sizes))
+
+    def __call__(self, numbers_B: np.ndarray) -> Rows:
+        """Return some rows, each padded behind its last document."""
+        shape = (len(numbers_B), self._width)
+        tokens_BM, learnt_BM = np.zeros(shape, np.int32), np.zeros(shape, bool)
+        documents_BM, ignored = np.full(shape, -1, np.int32), np.zeros(self._width + 1, np.int32)
+        firsts_B, lasts_B = (self._rows_P.searchsorted(numbers_B, side) for side in ("left", "right"))
+        for row in range(len(numbers_B)):
+            at = 0
+            for number in range(int(firsts_B[row]), int(lasts_B[row])):
+                part = slice(at, at := at + int(self._sizes_P[number]))
+                start = int(self._starts_P[number])
+                self._table.copy(start, tokens_BM[row, part], learnt_BM[row, part], ignored)
+                documents_BM[row, part] = number - firsts_B[row]
+        return Rows(tokens_BM, documents_BM, learnt_BM)
+
+
+def open_rows(store: Store, split: str, data: config.Data) -> ConcatRows | FittedRows:
+    """Return the rows of a split, packed as data.packing says."""
+    kind = ConcatRows if data.packing == "concat" else FittedRows
+    return kind(Table(store, split), data.sequence_length)

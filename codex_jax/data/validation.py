@@ -8,7 +8,7 @@ from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.order import Shuffled
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.store import Store
-from codex_jax.data.table import Table
+from codex_jax.data.table import open_rows
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError
 
@@ -41,13 +41,11 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
 
 def of_store(store: Store, data: config.Data, batch_size: int, num_batches: int) -> tuple[list[Batch], Report]:
     """Return up to `num_batches` batches of the store's validation split, drawn from all over it, and its counts."""
-    table, report = Table(store, "validation"), store.report("validation")
-    num_rows = table.num_rows(data.sequence_length)
-    if not num_rows:
+    rows, report = open_rows(store, "validation", data), store.report("validation")
+    if not rows.count:
         raise AssetError(nothing_held_out(data, report))
-    places = np.arange(min(num_rows, batch_size * num_batches))
-    drawn = Shuffled(num_rows, ("validation",))(places)
-    return _cut(table.rows(drawn, data.sequence_length), batch_size, data), report
+    drawn = Shuffled(rows.count, ("validation",))(np.arange(min(rows.count, batch_size * num_batches)))
+    return _cut(rows(drawn), batch_size, data), report
 
 
 def _cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:

@@ -36,7 +36,8 @@ class Builder:
         if epoch:
             report.findings = []  # their places were reported the first time; the counts go on
         data = self.encoder.reader.data
-        rows = packing.pack(pieces, length=data.sequence_length, eos=self.encoder.tokenizer.eos_id)
+        eos = self.encoder.tokenizer.eos_id
+        rows = packing.pack(pieces, length=data.sequence_length, eos=eos, how=data.packing)
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
         bits = np.random.Philox(key=number_of("rows", self.order.seed, epoch, window))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")

@@ -50,6 +50,10 @@ def whole_stream(settings: Any, split: str) -> tuple[np.ndarray, np.ndarray, np.
     return flat.tokens_T, flat.learnt_T, documents
 
 
+def num_rows_of(made: pipeline.Store) -> int:
+    return table.ConcatRows(table.Table(made, "train"), 16).count
+
+
 @pytest.mark.parametrize("split", plan.SPLITS)
 @pytest.mark.parametrize("length", [2, 16, 300, 100_000])
 def test_rows_are_cut_from_all_documents_in_the_order_of_the_files(rows: Path, split: str, length: int) -> None:
@@ -57,9 +61,9 @@ def test_rows_are_cut_from_all_documents_in_the_order_of_the_files(rows: Path, s
     made = stores.build(settings)
     assert len(made.numbers(split)) > 4
     tokens, learnt, documents = whole_stream(settings, split)
-    here = table.Table(made, split)
-    found = here.rows(np.arange(here.num_rows(length)), length)
-    for row in range(here.num_rows(length)):
+    here = table.ConcatRows(table.Table(made, split), length)
+    found = here(np.arange(here.count))
+    for row in range(here.count):
         part = slice(row * length, row * length + length + 1)
         size = tokens[part].size
         assert found.tokens_BM[row, :size].tolist() == tokens[part].tolist()
@@ -74,9 +78,43 @@ def test_an_epoch_learns_every_token_once(rows: Path) -> None:
     made = stores.build(settings)
     _, learnt, documents = whole_stream(settings, "train")
     stream = stores.open_stream(settings, 1)
-    weight = sum(next(stream).weights_BL.sum() for _ in range(table.Table(made, "train").num_rows(16)))
+    weight = sum(next(stream).weights_BL.sum() for _ in range(num_rows_of(made)))
     first_of_document = np.diff(documents, prepend=-1) > 0
     assert weight == (learnt & ~first_of_document).sum()
+
+
+@pytest.mark.parametrize("length", [2, 16, 300])
+def test_fitted_rows_of_a_store_are_those_of_each_shard_packed(rows: Path, length: int) -> None:
+    settings = settings_for(rows)
+    made = stores.build(settings)
+    tokens, learnt, documents = whole_stream(settings, "train")
+    here = table.FittedRows(table.Table(made, "train"), length)
+    found, at, row = here(np.arange(here.count)), 0, 0
+    for number in made.numbers("train"):
+        part = slice(at, at := at + made.shards[number].tokens)
+        ends = np.flatnonzero(np.diff(documents[part], append=-1)) + 1
+        packed = packing.fitted(packing.Flat(tokens[part], learnt[part], ends), length)
+        these = packing.take(found, slice(row, row := row + len(packed.tokens_BM)))
+        for ours, theirs in zip(
+            packing.to_batch(these, isolate=True), packing.to_batch(packed, isolate=True), strict=True
+        ):
+            assert np.array_equal(ours, theirs)
+    assert row == here.count
+
+
+def test_fitted_batches_resume_and_learn_every_token_once(rows: Path) -> None:
+    settings = settings_for(rows, data__packing="first_fit")
+    made = stores.build(settings)
+    _, learnt, documents = whole_stream(settings, "train")
+    count = table.open_rows(made, "train", settings.data).count
+    stream = stores.open_stream(settings, 1)
+    weight = sum(next(stream).weights_BL.sum() for _ in range(count))
+    assert weight == (learnt & (np.diff(documents, prepend=-1) == 0)).sum()
+    again = stores.open_stream(settings, 1)
+    again.restore(stream.state())
+    assert stores.digest(next(again)) == stores.digest(next(stream))
+    with pytest.raises(AssetError, match=r"data\.packing: 'first_fit', now 'concat'"):
+        stores.open_stream(settings_for(rows)).restore(stream.state())
 
 
 def test_counts_add_up_and_exceptions_are_named_with_their_place(rows: Path) -> None:
@@ -110,7 +148,7 @@ def test_index_leads_from_each_document_to_its_place(rows: Path) -> None:
 
 def test_batch_is_a_function_of_seed_and_number(rows: Path) -> None:
     settings = settings_for(rows)
-    num_rows = table.Table(stores.build(settings), "train").num_rows(16)
+    num_rows = num_rows_of(stores.build(settings))
     stream = stores.open_stream(settings)
     whole = [(stores.digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(3 * num_rows // 8)]
     assert len({digest for digest, _ in whole}) == len(whole)
@@ -134,7 +172,7 @@ def test_batch_size_may_change_at_a_resume(rows: Path) -> None:
 def test_documents_are_counted_once_an_epoch(rows: Path) -> None:
     settings = settings_for(rows)
     made = stores.build(settings)
-    stream, num_rows = stores.open_stream(settings, 5), table.Table(made, "train").num_rows(16)
+    stream, num_rows = stores.open_stream(settings, 5), num_rows_of(made)
     for _ in range(2 * num_rows // 5):
         next(stream)
     resumed = stores.open_stream(settings, 5)
