@@ -28,26 +28,53 @@ _worker: dict[str, Any] = {}
 """What a process of the pool is given once, and not with every shard: the plan lists all files."""
 
 
-def build(plan: Plan, directory: Path, workers: int, between: Callable[[], None]) -> store.Store:
+Make = Callable[[Plan, Path], Iterator[shard.Facts]]
+
+
+def build(plan: Plan, directory: Path, make: Make, between: Callable[[], None]) -> store.Store:
     """Make the store of a plan in `directory`, or go on making it, and return it.
 
-    `between` is called several times a second and may raise to stop; the shards that are finished are kept. Raises
-    AssetError when the directory holds something else, TrainingStopped when too many documents could not be read, the
-    disk refuses or a process was killed.
+    `make` makes the shards and yields their facts in order, as `in_processes` does. `between` is called several times
+    a second while another process has the directory, and may raise to stop. Raises AssetError when the directory holds
+    something else, TrainingStopped when too many documents could not be read, the disk refuses or a process was killed.
     """
     with _alone(directory, between):
         if not (directory / store.NAME).exists():
             sources = origin.look(plan.corpora)
             _begin(plan, directory, sources)
-            shards = list(_judged(plan, directory, _shards(plan, directory, workers, between), workers))
-            finish(plan, directory, sources, shards)
+            say(f"store      {plan.total:,} shards, into {directory}")
+            shards = list(_judged(plan, directory, make(plan, directory)))
+            say(f"store      reading {len(sources):,} files once more, for their SHA-256")
+            store.write(directory, plan.content, origin.read(sources), shards)
         return store.open_store(directory, plan)
 
 
-def finish(plan: Plan, directory: Path, sources: list[Origin], shards: list[shard.Facts]) -> None:
-    """Read the sources once more for their digests, and write the manifest."""
-    say(f"store      reading {len(sources):,} files once more, for their SHA-256")
-    store.write(directory, plan.content, origin.read(sources), shards)
+def in_processes(plan: Plan, directory: Path, workers: int, between: Callable[[], None]) -> Iterator[shard.Facts]:
+    """Make every shard that is missing and yield the facts of all in their order; without workers, in this process.
+
+    `between` may raise to stop: the shards that are being made are finished, and kept.
+    """
+    if not workers:
+        for number in range(plan.total):
+            between()
+            yield shard.build_shard(plan, number, directory)
+        return
+    with concurrent.futures.ProcessPoolExecutor(
+        workers, multiprocessing.get_context("spawn"), _begin_worker, (plan, directory)
+    ) as pool:
+        made = [pool.submit(_build, number) for number in range(plan.total)]
+        try:
+            for future in made:
+                while not concurrent.futures.wait([future], _ASK_EVERY_SECS).done:
+                    between()
+                yield future.result()
+        except BrokenProcessPool as error:
+            raise TrainingStopped(
+                f"one of {workers} processes was killed, perhaps for want of memory: each holds a shard. Take fewer; "
+                "the same command goes on with the shards that are missing"
+            ) from error
+        finally:
+            pool.shutdown(cancel_futures=True)  # those at work finish their shard
 
 
 def _begin(plan: Plan, directory: Path, sources: list[Origin]) -> None:
@@ -73,37 +100,11 @@ def _text(stated: dict[str, Any]) -> str:
     return json.dumps({**stated, "root": digest.of_json(stated)}, indent=1, sort_keys=True) + "\n"
 
 
-def _shards(plan: Plan, directory: Path, workers: int, between: Callable[[], None]) -> Iterator[shard.Facts]:
-    """Yield the facts of every shard in the order of the numbers."""
-    if not workers:
-        for number in range(plan.total):
-            between()
-            yield shard.build_shard(plan, number, directory)
-        return
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin_worker, (plan, directory)
-    ) as pool:
-        made = [pool.submit(_build, number) for number in range(plan.total)]
-        try:
-            for future in made:
-                while not concurrent.futures.wait([future], _ASK_EVERY_SECS).done:
-                    between()
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise TrainingStopped(
-                f"one of {workers} processes was killed, perhaps for want of memory: each holds a shard. Take fewer; "
-                "the same command goes on with the shards that are missing"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)  # those at work finish their shard
-
-
-def _judged(plan: Plan, directory: Path, made: Iterator[shard.Facts], workers: int) -> Iterator[shard.Facts]:
+def _judged(plan: Plan, directory: Path, made: Iterator[shard.Facts]) -> Iterator[shard.Facts]:
     """Pass facts on, watching the share of rows that could not be read, and say how far it is."""
     watch = {split: Quarantine(plan.encoders[split].reader.data.max_quarantined) for split in SPLITS}
     began = said = time.monotonic()
     done = Report()
-    say(f"store      {plan.total:,} shards, {workers or 1} at a time, into {directory}")
     for number, facts in enumerate(made):
         report = facts.report()
         done.add(report)

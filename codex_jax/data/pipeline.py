@@ -7,6 +7,7 @@ stream = train_stream(config, corpus, tokenizer, batch_size)
 batches, report = validation_batches(config, corpus, tokenizer, batch_size)
 """
 
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -61,9 +62,13 @@ def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
 def build_store(
     settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, between: Callable[[], None] = lambda: None
 ) -> Store:
-    """Return the store of these settings, made now where it is missing; see `build.build` for `between` and errors."""
-    made = _plan(settings, corpus, tokenizer)
-    return build.build(made, _store_directory(settings, made), settings.data.workers, between)
+    """Return the store of these settings, made now where it is missing, by data.workers processes.
+
+    `between` is called several times a second and may raise to stop. Errors are those of `build.build`.
+    """
+    make = functools.partial(build.in_processes, workers=settings.data.workers, between=between)
+    made = store_plan(settings, corpus, tokenizer)
+    return build.build(made, store_directory(settings, made), make, between)
 
 
 def train_stream(
@@ -114,17 +119,19 @@ def validation_batches(
 
 
 def _open_store(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> Store:
-    made = _plan(settings, corpus, tokenizer)
-    return store.open_store(_store_directory(settings, made), made)
+    made = store_plan(settings, corpus, tokenizer)
+    return store.open_store(store_directory(settings, made), made)
 
 
-def _store_directory(settings: config.Config, made: plan.Plan) -> Path:
+def store_directory(settings: config.Config, made: plan.Plan) -> Path:
+    """Return where the store of a plan lies."""
     if settings.data.store:
         return Path(settings.data.store).expanduser()
     return cache.directory("stores") / digest.of_json(made.content)[:16]
 
 
-def _plan(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> plan.Plan:
+def store_plan(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer) -> plan.Plan:
+    """Return what the store of these settings is to hold."""
     return plan.make_plan(
         _train_encoder(settings, corpus, tokenizer),
         _validation_encoder(settings, corpus, tokenizer),
