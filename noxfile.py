@@ -28,6 +28,13 @@ def slow(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
 
 
+@nox.session(python="3.12")
+def beam(session: nox.Session) -> None:
+    """The store built by Apache Beam, whose own bounds rule out what is locked."""
+    session.install("--only-binary", "apache-beam", "-e", ".[beam]", "pytest>=8.3", "hypothesis>=6.100")
+    session.run("python", "-m", "pytest", "tests/data/test_store_beam.py", *session.posargs)
+
+
 @nox.session
 def gpu(session: nox.Session) -> None:
     """The tests that need a GPU; the CUDA packages are not in the lock, which only bounds them."""

@@ -86,7 +86,18 @@ class Data(Origin):
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
+    mode: str = knob(
+        "stream",
+        "stream: tokenise while training; store: tokenise once, into files that every later run and host reads",
+        choices=("stream", "store"),
+    )
+    store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
+    packing: str = knob(
+        "concat",
+        "concat: cut rows from documents one after the other; first_fit: keep a document whole where a row can hold it",
+        choices=("concat", "first_fit"),
+    )
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
     max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)

@@ -48,6 +48,11 @@ _RULES = (
         lambda tokens, context: tokens < context,
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
+    _Rule(
+        ("data.store", "data.mode"),
+        lambda store, mode: not store or mode == "store",
+        "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
+    ),
 )
 # For data itself, and for each source of data.mix in its place.
 _SOURCE_RULES = (

@@ -10,6 +10,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codex_jax import config, sharding
+from codex_jax.data import packing
 from codex_jax.data.batch import Batch
 from codex_jax.models import build
 from codex_jax.training import losses
@@ -26,7 +27,10 @@ def make(settings: config.Config, definition: build.Definition, mesh: Mesh, batc
     change nothing.
     """
     rows = settings.train.microbatch_size or settings.train.global_batch_size
-    parts = [sharding.place(part, mesh) for batch in batches for part in cut(batch, rows)]
+    own = packing.own_rows(rows, sharding.part_of_batch(mesh))
+    parts = [
+        sharding.place(tuple(array[own] for array in part), mesh) for batch in batches for part in cut(batch, rows)
+    ]
     chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
     sums = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
 

@@ -33,7 +33,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str], stop: StopRequest) -> N
     # Here and below, imports that take long: until the signals are caught, Ctrl-C ends in a traceback.
     from codex_jax import overrides
 
-    settings, origin = overrides.load(flags.config, _overrides(rest))
+    settings, origin = overrides.load(flags.config, overrides.parse(rest, ("--config", "--workdir", "--debug")))
     workdir = Path(flags.workdir or _default_workdir(flags.config))
     _ask_for_determinism()
     from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
@@ -65,22 +65,6 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser
-
-
-def _overrides(arguments: Sequence[str]) -> list[tuple[str, str]]:
-    pairs = []
-    waiting = list(arguments)
-    while waiting:
-        argument = waiting.pop(0)
-        key, equals, value = argument.partition("=")
-        if not key.startswith("--config."):
-            raise ConfigError(f"unknown argument {argument}{schema.nearest(key, ['--config', '--workdir', '--debug'])}")
-        if not equals:
-            if not waiting or waiting[0].startswith("--"):
-                raise ConfigError(f"{key} has no value; write {key}=VALUE")
-            value = waiting.pop(0)
-        pairs.append((key.removeprefix("--config."), value))
-    return pairs
 
 
 def _default_workdir(spec: str) -> str:

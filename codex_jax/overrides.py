@@ -36,6 +36,26 @@ def split(spec: str) -> Spec:
     return Spec(Path(path), argument, pairs)
 
 
+def parse(arguments: Sequence[str], flags: Sequence[str]) -> list[tuple[str, str]]:
+    """Return the pairs of `--config.key=value` and `--config.key value`; ConfigError for anything else.
+
+    `flags` are the command's other ones, for a hint.
+    """
+    pairs = []
+    waiting = list(arguments)
+    while waiting:
+        argument = waiting.pop(0)
+        key, equals, value = argument.partition("=")
+        if not key.startswith("--config."):
+            raise ConfigError(f"unknown argument {argument}{schema.nearest(key, flags)}")
+        if not equals:
+            if not waiting or waiting[0].startswith("--"):
+                raise ConfigError(f"{key} has no value; write {key}=VALUE")
+            value = waiting.pop(0)
+        pairs.append((key.removeprefix("--config."), value))
+    return pairs
+
+
 def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
     """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
 

@@ -22,7 +22,7 @@ MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel)\.",
     r"^train\.log_every$",
     r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
-    r"^(data\.(source|paths|validation_paths)|tokenizer\.(name|path|kind))$",
+    r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind))$",
 )
 
 

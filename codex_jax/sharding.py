@@ -105,9 +105,31 @@ def of_batch(mesh: Mesh) -> NamedSharding:
     return NamedSharding(mesh, BATCH)
 
 
-def place(batch: tuple[np.ndarray[Any, Any], ...], mesh: Mesh) -> tuple[jax.Array, ...]:
-    """Copy the arrays of a batch, each (B, ...), to the devices that share it; every process holds the whole batch."""
-    return tuple(jax.device_put(tuple(batch), of_batch(mesh)))
+def part_of_batch(mesh: Mesh) -> tuple[int, int]:
+    """Return (index, count): which part of every batch this process holds; several may hold the same one.
+
+    ConfigError when the devices of a process hold no part of their own.
+    """
+    ways = batch_ways(mesh)
+    places = of_batch(mesh).addressable_devices_indices_map((ways,)).values()
+    held = {rows[0].indices(ways)[0] for rows in places if rows}
+    first, size = min(held), len(held)
+    if max(held) - first + 1 != size or first % size:
+        raise ConfigError(
+            f"process {jax.process_index()} would hold the parts {sorted(held)} of the {ways} of a batch; choose "
+            "parallel.* so that the devices of one process are neighbours"
+        )
+    return first // size, ways // size
+
+
+def place(part: tuple[np.ndarray[Any, Any], ...], mesh: Mesh) -> tuple[jax.Array, ...]:
+    """Copy the arrays of a batch, each (B, ...), to the devices that share it.
+
+    Each process gives the rows of its `part_of_batch`.
+    """
+    if jax.process_count() == 1:
+        return tuple(jax.device_put(tuple(part), of_batch(mesh)))
+    return tuple(jax.make_array_from_process_local_data(of_batch(mesh), array) for array in part)
 
 
 def _names(part: Any) -> tuple[str, ...]:

@@ -52,3 +52,7 @@ def test_batch_must_divide_over_the_devices() -> None:
         sharding.check_batch(config.Train(global_batch_size=16, microbatch_size=4), mesh)
     sharding.check_batch(config.Train(global_batch_size=16, microbatch_size=8), mesh)
     assert jax.device_count() == 8
+
+
+def test_one_process_holds_the_whole_batch() -> None:
+    assert sharding.part_of_batch(sharding.make_mesh(config.Parallel(tensor=2))) == (0, 1)

@@ -27,6 +27,13 @@ class Encoder:
     reader: Reader
     tokenizer: Tokenizer
 
+    @property
+    def eos(self) -> int:
+        """The token behind each document."""
+        eos = self.tokenizer.eos_id
+        assert eos is not None, "loading.given refuses a tokenizer without an end token"
+        return eos
+
     def __call__(self, units: Iterable[int]) -> tuple[Pieces, Report]:
         """Return the pieces of the documents of these units, in order, and what became of all that was read."""
         report = Report()

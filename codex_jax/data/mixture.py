@@ -2,10 +2,12 @@
 
 import dataclasses
 from fractions import Fraction
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from codex_jax import config
 from codex_jax.data.corpus import Corpus, open_corpus
+from codex_jax.data.reader import Reader
+from codex_jax.safety import engine
 
 
 class Part(NamedTuple):
@@ -22,6 +24,8 @@ class Part(NamedTuple):
 
 
 Mixture = tuple[Part, ...]
+# A source, and which split of it.
+Chosen = tuple[Part, str]
 
 
 def open_mixture(data: config.Data) -> Mixture:
@@ -36,3 +40,33 @@ def open_mixture(data: config.Data) -> Mixture:
         # A weight is what was typed: 0.3 is three tenths, not the nearest binary fraction.
         parts.append(Part(name, key, own, open_corpus(own, key), Fraction(repr(ingredient.weight))))
     return tuple(parts)
+
+
+def for_training(part: Part) -> Chosen:
+    """Return what of a source is trained on."""
+    return part, "all" if part.corpus.validation else "train"
+
+
+def for_validation(part: Part) -> Chosen:
+    """Return what of a source is validated on."""
+    separate = part.corpus.validation
+    return (part._replace(corpus=separate), "all") if separate else (part, "validation")
+
+
+def reader(settings: config.Config, chosen: Chosen) -> Reader:
+    """Return what reads a split of a source."""
+    part, split = chosen
+    return Reader(corpus=part.corpus, data=part.data, redact=settings.safety.enabled, split=split)
+
+
+def content(settings: config.Config, part: Part) -> dict[str, Any]:
+    """Return everything that decides which documents of a source are trained on and what they say."""
+    data = part.data
+    return {
+        "corpus": part.corpus.fingerprint,
+        "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
+        "validation_fraction": 0.0 if part.corpus.validation else data.validation_fraction,
+        "text_field": data.text_field,
+        "document_bytes": data.document_bytes,
+        "max_line_bytes": data.max_line_bytes,
+    }

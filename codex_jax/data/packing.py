@@ -1,4 +1,4 @@
-"""Documents to rows of one length: concatenate, then split, so that every token is in exactly one row."""
+"""Documents to rows of one length: one after the other and cut where a row ends, or each where it fits."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,29 +26,109 @@ def joined(parts: Sequence[Pieces]) -> Pieces:
     return Pieces(ids, learnt, ends)
 
 
-def pack(pieces: Pieces, *, length: int, eos: int) -> Rows:
-    """Return the rows of `length` + 1 tokens that hold all pieces in their order.
+class Flat(NamedTuple):
+    """Documents one after the other, each with its end token."""
 
-    `eos` is put after each document, and is learnt.
-    """
+    tokens_T: np.ndarray
+    """int32"""
+    learnt_T: np.ndarray
+    """bool, False for what may not be a target"""
+    ends_D: np.ndarray
+    """int64, the place behind each document"""
+
+
+def flatten(pieces: Pieces, *, eos: int) -> Flat:
+    """Return all pieces in their order; `eos` is put after each document, and is learnt."""
     mark = np.array([eos], np.int32)
-    parts, sizes, keeps = [], [], []
-    for ids, keep, last in zip(*pieces, strict=True):
+    parts, keeps, ends = [np.zeros(0, np.int32)], [np.zeros(0, bool)], []
+    place = 0
+    for ids, keep, last in zip(pieces.ids, pieces.learnt, pieces.ends, strict=True):
         parts.append(ids)
         keeps.append(np.full(ids.size, keep))
+        place += ids.size
         if last:
             parts.append(mark)
             keeps.append(np.ones(1, bool))
-        sizes.append(ids.size + last)
+            place += 1
+            ends.append(place)
+    return Flat(np.concatenate(parts), np.concatenate(keeps), np.array(ends, np.int64))
+
+
+def pack(pieces: Pieces, *, length: int, eos: int, how: str) -> Rows:
+    """Return the rows of `length` + 1 tokens that hold all pieces, an end token after each document.
+
+    `how` is data.packing: concat puts documents one after the other and cuts where a row ends; first_fit cuts only
+    documents longer than a row, and puts each where there is room.
+    """
+    flat = flatten(pieces, eos=eos)
+    return concatenated(flat, length) if how == "concat" else fitted(flat, length)
+
+
+def concatenated(flat: Flat, length: int) -> Rows:
+    """Return rows that are cut from the documents one after the other."""
     width = length + 1
-    total = sum(sizes)
-    shape = (-(-total // width), width)
-    piece_document = np.cumsum([0, *pieces.ends[:-1]]) if len(pieces.ends) else np.zeros(0, np.int64)
+    shape = (-(-flat.tokens_T.size // width), width)
+    documents_T = np.repeat(np.arange(flat.ends_D.size), np.diff(flat.ends_D, prepend=0))
     return Rows(
-        _filled(parts, shape, np.int32, 0),
-        _filled([np.repeat(piece_document, sizes)], shape, np.int32, -1),
-        _filled(keeps, shape, np.bool_, False),
+        _filled([flat.tokens_T], shape, np.int32, 0),
+        _filled([documents_T], shape, np.int32, -1),
+        _filled([flat.learnt_T], shape, np.bool_, False),
     )
+
+
+def fitted(flat: Flat, length: int) -> Rows:
+    """Return rows that hold whole documents, and of long ones parts that fill a row."""
+    fit = first_fit(flat.ends_D, length)
+    width = length + 1
+    rows = [np.full((fit.num_rows, width), fill, kind) for kind, fill in _PADDING]
+    before_P = np.cumsum(fit.sizes_P) - fit.sizes_P
+    steps_T = np.arange(fit.sizes_P.sum()) - np.repeat(before_P, fit.sizes_P)
+    from_T = np.repeat(fit.starts_P, fit.sizes_P) + steps_T
+    to_T = np.repeat(fit.rows_P * width + fit.places_P, fit.sizes_P) + steps_T
+    numbers_T = np.repeat(np.arange(fit.sizes_P.size), fit.sizes_P)
+    for array, values in zip(rows, (flat.tokens_T[from_T], numbers_T, flat.learnt_T[from_T]), strict=True):
+        array.reshape(-1)[to_T] = values
+    return Rows(*rows)
+
+
+class Fit(NamedTuple):
+    """Where each part of a document goes, in the order of the documents."""
+
+    starts_P: np.ndarray
+    """where it begins in all tokens"""
+    sizes_P: np.ndarray
+    rows_P: np.ndarray
+    places_P: np.ndarray
+    """where it begins in its row"""
+    num_rows: int
+
+
+def first_fit(ends_D: np.ndarray, length: int) -> Fit:
+    """Return the parts of documents that end at these places, each in the first row of the newest with room for it.
+
+    A part of a longer document begins with the last token of the part before: every token but a document's first is a
+    target once.
+    """
+    sizes_D = np.diff(ends_D, prepend=0)
+    counts_D = np.maximum(-(-(sizes_D - 1) // length), 1)
+    steps_P = np.arange(counts_D.sum()) - np.repeat(np.cumsum(counts_D) - counts_D, counts_D)
+    starts_P = np.repeat(ends_D - sizes_D, counts_D) + steps_P * length
+    sizes_P = np.minimum(np.repeat(ends_D, counts_D) - starts_P, length + 1)
+    rows_P, places_P = np.zeros_like(starts_P), np.zeros_like(starts_P)
+    room = np.full(sizes_P.size + 1, length + 1)
+    count = 0
+    for part, size in enumerate(sizes_P.tolist()):
+        # Row `count` is empty: something always fits.
+        low = max(count - _OPEN_ROWS, 0)
+        row = low + int((room[low : count + 1] >= size).argmax())
+        rows_P[part], places_P[part] = row, length + 1 - room[row]
+        room[row] -= size
+        count = max(count, row + 1)
+    return Fit(starts_P, sizes_P, rows_P, places_P, count)
+
+
+# As many rows may wait for what fits: 64 fill them to 98 %, and more cost more than they save.
+_OPEN_ROWS = 64
 
 
 def to_batch(rows: Rows, *, isolate: bool) -> Batch:
@@ -86,6 +166,12 @@ def join(parts: Sequence[Rows]) -> Rows:
 def take(rows: Rows, which: slice | np.ndarray) -> Rows:
     """Return some of the rows."""
     return Rows(*(array[which] for array in rows))
+
+
+def own_rows(batch_size: int, shard: tuple[int, int]) -> slice:
+    """Return the rows of a batch that one of several hosts is to have; `shard` is (index, count)."""
+    index, count = shard
+    return slice(batch_size * index // count, batch_size * (index + 1) // count)
 
 
 def padded(rows: Rows, count: int) -> Rows:

@@ -1,12 +1,10 @@
 """The training stream: windows made ahead of time by Grain, cut into batches, resumable at every batch."""
 
-import os
-import signal
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from codex_jax import config
-from codex_jax.data import packing
+from codex_jax.data import packing, position, processes
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder, Window
@@ -31,7 +29,8 @@ class TrainStream(Iterator[Batch]):
     prepared ahead; it is small, plain JSON, and independent of data.workers, data.prefetch_batches and the batch size.
     """
 
-    def __init__(self, build: Builder, batch_size: int, fingerprint: dict[str, Any]) -> None:
+    def __init__(self, build: Builder, batch_size: int, fingerprint: dict[str, Any], shard: tuple[int, int]) -> None:
+        """Yield the part `shard` = (index, count) of every batch of `batch_size` rows."""
         from grain import experimental  # imports jax
 
         self.fingerprint = fingerprint
@@ -39,6 +38,7 @@ class TrainStream(Iterator[Batch]):
         self._quarantine = Quarantine(build.data.max_quarantined)
         self._reports: list[Report] = []
         self._batches = Batches(build, batch_size)
+        self._own = packing.own_rows(batch_size, shard)
         self._position = self._batches.get_state()
         self._ahead: Any = experimental.ThreadPrefetchDatasetIterator(
             self._batches, prefetch_buffer_size=build.data.prefetch_batches
@@ -63,7 +63,7 @@ class TrainStream(Iterator[Batch]):
         self._quarantine.check(reports, complete=opened >= epoch)
         if batch is None:
             raise AssetError(nothing_to_learn(reports[-epoch:]))
-        return batch
+        return Batch(*(array[self._own] for array in batch))
 
     def take_reports(self) -> list[Report]:
         """Return the reports of the batches since the last call. No window is reported twice, resumed or not."""
@@ -78,19 +78,7 @@ class TrainStream(Iterator[Batch]):
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to a position; AssetError, naming what differs, when it is one of other data or another order."""
-        there = state.get("fingerprint", {})
-        names = sorted({*there, *self.fingerprint})
-        changed = [name for name in names if there.get(name) != self.fingerprint.get(name)]
-        if changed:
-            listing = "".join(
-                f"\n  {name}: {there.get(name)!r}, now {self.fingerprint.get(name)!r}" for name in changed
-            )
-            raise AssetError(
-                f"the saved position is one in other data:{listing}\nput them back, or begin a new workdir"
-            )
-        for name in ("window", "row", "read", "quarantined"):
-            if type(state.get(name)) is not int or state[name] < 0:
-                raise AssetError(f"the saved position has {name}={state.get(name)!r}; resume from an older checkpoint")
+        position.check(state, self.fingerprint, ("window", "row", "read", "quarantined"))
         self._ahead.set_state({"window": state["window"], "row": state["row"]})
         self._quarantine.read, self._quarantine.quarantined = state["read"], state["quarantined"]
         self._reports = []
@@ -197,14 +185,7 @@ def _windows_from(first: int, build: Builder) -> Any:
 
 
 def _begin_worker(index: int, count: int) -> None:
-    """Keep the tokenizer of one process among several to its own core, and leave signals to the main process.
-
-    A terminal sends Ctrl-C to all of them, a cluster SIGTERM: the batch in preparation must still arrive, to be saved
-    before. Grain ends its workers itself.
-    """
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)
+    processes.begin()  # Grain ends its workers itself
 
 
 def _lost_worker(data: config.Data) -> str:

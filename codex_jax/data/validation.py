@@ -1,7 +1,9 @@
 """The validation set: the same few batches in every evaluation, whatever the seed."""
 
+from codex_jax import config
 from codex_jax.data import packing
-from codex_jax.data.batch import Batch
+from codex_jax.data.batch import Batch, Rows
+from codex_jax.data.blend import Blend
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError
@@ -29,17 +31,32 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
     if not all(shares) or not count:
         Quarantine(build.data.max_quarantined).check([report], complete=number == windows - 1)
     if not count:
-        raise AssetError(_nothing_held_out(build, report))
-    rows = packing.padded(rows, -(-count // batch_size) * batch_size)
-    isolate = build.data.isolate_documents
+        raise AssetError(nothing_held_out(build.data, report))
+    return _cut(rows, batch_size, build.data), report
+
+
+def of_stores(blend: Blend, data: config.Data, batch_size: int, num_batches: int) -> tuple[list[Batch], Report]:
+    """Return up to `num_batches` batches of the stores' validation splits, drawn from all over them, and the counts."""
+    rows, report = blend.first(batch_size * num_batches), blend.report()
+    if not len(rows.tokens_BM):
+        raise AssetError(nothing_held_out(data, report))
+    return _cut(rows, batch_size, data), report
+
+
+def _cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:
+    """Return rows as batches, the last one filled up with padding."""
+    rows = packing.padded(rows, -(-len(rows.tokens_BM) // batch_size) * batch_size)
     cuts = range(0, len(rows.tokens_BM), batch_size)
-    return [packing.to_batch(packing.take(rows, slice(at, at + batch_size)), isolate=isolate) for at in cuts], report
+    parts = (packing.take(rows, slice(at, at + batch_size)) for at in cuts)
+    return [packing.to_batch(part, isolate=data.isolate_documents) for part in parts]
 
 
-def _nothing_held_out(build: Builder, report: Report) -> str:
-    if all(encoder.reader.split == "all" for encoder in build.encoders):
-        return f"the files of validation_paths hold no document of the {report.read} read; name others"
+def nothing_held_out(data: config.Data, report: Report) -> str:
+    """Say why there is nothing to validate on."""
+    named = [*data.validation_paths, *(path for source in data.mix.values() for path in source.validation_paths)]
+    if named:
+        return f"validation_paths={','.join(named)} hold no document of the {report.read} read; name others"
     return (
-        f"data.validation_fraction={build.data.validation_fraction} holds out none of {report.read} documents; "
+        f"data.validation_fraction={data.validation_fraction} holds out none of {report.read} documents; "
         "raise it, lower data.document_bytes, or name data.validation_paths"
     )

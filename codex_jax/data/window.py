@@ -41,9 +41,8 @@ class Builder:
             report.add(of_corpus)
         if number >= self.order.num_windows:
             report.findings = []  # their places were reported the first time; the counts go on
-        eos = self.encoders[0].tokenizer.eos_id
-        assert eos is not None, "loading.given refuses a tokenizer without an end token"
-        rows = packing.pack(packing.joined(parts), length=self.data.sequence_length, eos=eos)
+        eos = self.encoders[0].eos
+        rows = packing.pack(packing.joined(parts), length=self.data.sequence_length, eos=eos, how=self.data.packing)
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
         bits = np.random.Philox(key=number_of("rows", self.order.seed, number))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")

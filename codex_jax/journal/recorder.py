@@ -11,8 +11,8 @@ import jax
 from codex_jax import config, trees
 from codex_jax.console import say
 from codex_jax.data.batch import Batch
+from codex_jax.data.pipeline import Stream
 from codex_jax.data.report import Report
-from codex_jax.data.stream import TrainStream
 from codex_jax.errors import CodexError, TrainingStopped
 from codex_jax.journal import accounts
 from codex_jax.models import build
@@ -67,7 +67,7 @@ class Recorder:
     def _peak(self) -> float | None:
         return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
 
-    def wait_for(self, stream: TrainStream) -> Batch:
+    def wait_for(self, stream: Stream) -> Batch:
         """Return the next batch, and remember how long it took to come.
 
         What the data pipeline raises is passed on when all that led to it is written down.

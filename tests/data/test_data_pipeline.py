@@ -280,7 +280,7 @@ def test_safety_switched_off_keeps_the_text(tmp_path: Path) -> None:
     changes = {"data__validation_fraction": 1e-9, "data__sequence_length": 64, "safety__enabled": False}
     stream = open_stream(settings_for(path, **changes), 1)
     assert "someone@example.com" in TOKENIZER.decode(next(stream).tokens_BL[0])
-    assert stream.fingerprint["safety"] == "off"
+    assert stream.fingerprint["data.safety"] == "off"
     stream.close()
 
 

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import corpora
+import numpy as np
 import pytest
 
 from codex_jax import config, overrides
-from codex_jax.data import pipeline
+from codex_jax.data import pipeline, stores
 from codex_jax.errors import ConfigError
 
 
@@ -33,7 +34,7 @@ def settings_of(directory: Path, **changes: Any) -> config.Config:
     return config.resolve(nested.to_dict())
 
 
-def stream_of(settings: config.Config) -> pipeline.TrainStream:
+def stream_of(settings: config.Config) -> pipeline.Stream:
     return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), corpora.TOKENIZER, 4)
 
 
@@ -62,6 +63,55 @@ def test_mixture_resumes_anywhere_whatever_the_workers(tmp_path: Path, workers: 
     for expected in batches[5:]:
         assert all((one == other).all() for one, other in zip(next(second), expected, strict=True))
     second.close()
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> config.Config:
+    settings = settings_of(tmp_path, **{"data.mode": "store", "data.store": str(tmp_path / "store")})
+    stores.make(settings, pipeline.open_mixture(settings.data), corpora.TOKENIZER)
+    return settings
+
+
+def test_stores_of_a_mixture_come_in_the_shares_of_their_weights(stored: config.Config, tmp_path: Path) -> None:
+    assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["prose", "rows"]
+    stream = stream_of(stored)
+    batches = [next(stream) for _ in range(256)]  # 1,024 rows: the shares are exact
+    text = "".join(corpora.TOKENIZER.decode(row) for batch in batches for row in batch.tokens_BL)
+    rows, prose = text.count("bbbb"), text.count("aaaa")
+    assert rows / (rows + prose) == pytest.approx(0.75 * 35 / 48 / (0.75 * 35 / 48 + 0.25), abs=0.05)
+
+
+def test_every_row_of_every_store_comes_once_in_its_epoch(stored: config.Config) -> None:
+    blend, _ = stores._open(stored, pipeline.open_mixture(stored.data), corpora.TOKENIZER, "train", 0)
+    found_B, numbers_B = blend.deal(np.arange(40_000))
+    for store, count in enumerate(blend.counts):
+        mine = np.sort(numbers_B[found_B == store])
+        assert mine.size > 3 * count  # several epochs
+        assert (mine[: 3 * count] == np.arange(3 * count)).all()
+        rows = blend._shuffled(store, mine[: 3 * count])
+        assert (np.sort(rows[:count]) == np.arange(count)).all() and (rows[:count] != rows[count : 2 * count]).any()
+    assert [int((found_B[: 1024 * n] == 1).sum()) for n in (1, 2, 30)] == pytest.approx(
+        [float(blend._shares[1]) * 1024 * n for n in (1, 2, 30)], abs=1
+    )
+
+
+@pytest.mark.parametrize("hosts", [1, 2, 4])
+def test_batches_of_stores_are_the_same_from_any_place_and_for_any_hosts(stored: config.Config, hosts: int) -> None:
+    straight, mixture = stream_of(stored), pipeline.open_mixture(stored.data)
+    batches = [next(straight) for _ in range(300)]
+    state = json.loads(json.dumps(stream_of(stored).state())) | {"row": 4 * 290}
+    for host in range(hosts):
+        stream = pipeline.train_stream(stored, mixture, corpora.TOKENIZER, 4, (host, hosts))
+        stream.restore(state)
+        own = slice(4 * host // hosts, 4 * (host + 1) // hosts)
+        for expected in batches[290:]:
+            assert all((one == other[own]).all() for one, other in zip(next(stream), expected, strict=True))
+
+
+def test_validation_draws_no_row_twice(stored: config.Config) -> None:
+    batches, report = pipeline.validation_batches(stored, pipeline.open_mixture(stored.data), corpora.TOKENIZER, 4)
+    rows = [tuple(row) for batch in batches for row in batch.tokens_BL if row.any()]
+    assert len(rows) == len(set(rows)) > 8 and report.trained > 10
 
 
 def test_another_weight_is_another_stream(tmp_path: Path) -> None:

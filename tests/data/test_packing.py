@@ -16,7 +16,9 @@ EOS = 9
 
 def pack(documents: list[list[int]], length: int) -> packing.Rows:
     arrays = [np.array(ids, np.int32) for ids in documents]
-    return packing.pack(packing.Pieces(arrays, [True] * len(arrays), [True] * len(arrays)), length=length, eos=EOS)
+    return packing.pack(
+        packing.Pieces(arrays, [True] * len(arrays), [True] * len(arrays)), length=length, eos=EOS, how="concat"
+    )
 
 
 def test_two_documents_fill_rows_of_five() -> None:
@@ -47,7 +49,9 @@ def test_without_isolation_a_row_reads_on() -> None:
 
 def test_redacted_piece_is_never_a_target() -> None:
     pieces = [np.array(ids, np.int32) for ids in ([1, 2], [3, 4], [5])]
-    rows = packing.pack(packing.Pieces(pieces, [True, False, True], [False, False, True]), length=5, eos=EOS)
+    rows = packing.pack(
+        packing.Pieces(pieces, [True, False, True], [False, False, True]), length=5, eos=EOS, how="concat"
+    )
     batch = packing.to_batch(rows, isolate=True)
     assert batch.targets_BL.tolist() == [[2, 3, 4, 5, 9]]
     assert batch.weights_BL.tolist() == [[1, 0, 0, 1, 1]]
@@ -95,3 +99,40 @@ def test_documents_of_a_row_need_not_follow_each_other_in_the_stream() -> None:
     assert batch.segments_BL.tolist() == [[1, 1, 2, 2, 3, 0]]
     assert batch.positions_BL.tolist() == [[0, 1, 0, 1, 0, 0]]
     assert batch.weights_BL.tolist() == [[1, 0, 1, 0, 0, 0]]
+
+
+def fit(documents: list[list[int]], length: int) -> packing.Rows:
+    arrays = [np.array(ids, np.int32) for ids in documents]
+    pieces = packing.Pieces(arrays, [True] * len(arrays), [True] * len(arrays))
+    return packing.pack(pieces, length=length, eos=EOS, how="first_fit")
+
+
+def test_documents_go_where_they_fit_and_long_ones_are_cut() -> None:
+    rows = fit([[1, 2], [3, 4, 5, 6, 7, 8], [1], [2, 3]], 4)
+    # 1 2 9 | 3 4 5 6 7 and 7 8 9, which begins with the last target before | 1 9 | 2 3 9
+    assert rows.tokens_BM.tolist() == [[1, 2, 9, 1, 9], [3, 4, 5, 6, 7], [7, 8, 9, 0, 0], [2, 3, 9, 0, 0]]
+    batch = packing.to_batch(rows, isolate=True)
+    assert batch.segments_BL.tolist() == [[1, 1, 1, 2], [1, 1, 1, 1], [1, 1, 1, 0], [1, 1, 1, 0]]
+    assert batch.weights_BL.tolist() == [[1, 1, 0, 1], [1, 1, 1, 1], [1, 1, 0, 0], [1, 1, 0, 0]]
+
+
+@given(documents, st.integers(2, 9))
+def test_fitted_rows_learn_every_token_but_the_first_of_a_document_once(texts: list[list[int]], length: int) -> None:
+    batch = packing.to_batch(fit(texts, length), isolate=True)
+    expected = sorted(token for ids in texts for token in [*ids, EOS][1:])
+    assert sorted(batch.targets_BL[batch.weights_BL > 0].tolist()) == expected
+
+
+@given(documents, st.integers(2, 9))
+def test_document_that_a_row_can_hold_is_never_cut(texts: list[list[int]], length: int) -> None:
+    rows = fit(texts, length)
+    for ids in texts:
+        if len(ids) <= length:
+            text = str([*ids, EOS])[1:-1]
+            assert any(text in str(row)[1:-1] for row in rows.tokens_BM.tolist())
+
+
+def test_many_documents_leave_few_places_empty() -> None:
+    sizes = np.random.default_rng(0).integers(20, 400, 3000)
+    rows = fit([[1] * size for size in sizes], 1024)
+    assert (rows.documents_BM >= 0).mean() > 0.97

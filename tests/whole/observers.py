@@ -10,7 +10,7 @@ import numpy as np
 import psutil
 
 from codex_jax import config, generate, sharding
-from codex_jax.data import pipeline
+from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
@@ -85,10 +85,18 @@ def tokenizer(settings: config.Config) -> str:
     return pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data)).digest
 
 
-def open_stream(settings: config.Config) -> pipeline.TrainStream:
-    corpus = pipeline.open_mixture(settings.data)
-    made = pipeline.make_tokenizer(settings, corpus)
-    return pipeline.train_stream(settings, corpus, made, settings.train.global_batch_size)
+def open_stream(settings: config.Config) -> Any:
+    mixture = pipeline.open_mixture(settings.data)
+    made = pipeline.make_tokenizer(settings, mixture)
+    if settings.data.mode == "store":
+        stores.make(settings, mixture, made)
+    return pipeline.train_stream(settings, mixture, made, settings.train.global_batch_size)
+
+
+def stored_in(settings: config.Config) -> str:
+    """Where the store is built."""
+    mixture = pipeline.open_mixture(settings.data)
+    return str(stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture))[0].directory)
 
 
 def batches(settings: config.Config) -> str:
@@ -135,20 +143,20 @@ def is_ahead(settings: config.Config) -> bool:
 
 def texts_at_once(settings: config.Config) -> int:
     """How many texts of the first window the tokenizer gets in one call."""
-    corpus = pipeline.open_mixture(settings.data)
-    made = pipeline.make_tokenizer(settings, corpus)
+    mixture = pipeline.open_mixture(settings.data)
+    made = pipeline.make_tokenizer(settings, mixture)
     assert isinstance(made, JsonTokenizer)
     recorder = Recorder(made._inner, made.roles)
-    stream = pipeline.train_stream(settings, corpus, recorder, settings.train.global_batch_size)
+    stream = pipeline.train_stream(settings, mixture, recorder, settings.train.global_batch_size)
     next(stream)
     stream.close()
     return recorder.first
 
 
 def validation(settings: config.Config) -> list[bytes]:
-    corpus = pipeline.open_mixture(settings.data)
-    made = pipeline.make_tokenizer(settings, corpus)
-    found, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
+    mixture = pipeline.open_mixture(settings.data)
+    made = pipeline.make_tokenizer(settings, mixture)
+    found, _ = pipeline.validation_batches(settings, mixture, made, settings.train.global_batch_size)
     return [batch.tokens_BL.tobytes() for batch in found]
 
 

@@ -57,8 +57,11 @@ EFFECTS: dict[str, Effect] = {
     "data.paths": Effect(("others",), observers.batches),
     "data.validation_paths": Effect(("others",), observers.validation),
     "data.validation_fraction": Effect(0.4, observers.validation),
+    "data.mode": Effect("store", observers.batches),
+    "data.store": Effect("elsewhere", observers.stored_in, {"data.mode": "store"}),
     "data.text_field": Effect("title", observers.batches, ROWS),
     "data.sequence_length": Effect(8, observers.batches),
+    "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
     "data.document_bytes": Effect(256, observers.batches),
     "data.max_line_bytes": Effect(

@@ -15,6 +15,8 @@ import small_run
 
 pytestmark = pytest.mark.infra
 
+IN_A_STORE = {"data.mode": "store"}
+
 
 def finish(args: list[str], env: Mapping[str, str]) -> str:
     """Run the command to its end and return what it printed."""
@@ -63,6 +65,23 @@ def test_run_killed_and_resumed_equals_the_straight_one(
 ) -> None:
     kill_and_finish(small_run.arguments(corpus, tmp_path, {}), main_env, after=after, wait=wait)
     assert_same_run(tmp_path, straight)
+
+
+@pytest.fixture(scope="module")
+def straight_store(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run in store mode that was never stopped."""
+    workdir = tmp_path_factory.mktemp("straight_store") / "run"
+    finish(small_run.arguments(corpus, workdir, IN_A_STORE), main_env)
+    return workdir
+
+
+@pytest.mark.parametrize(("after", "wait"), [("store", 0.0), ("step 7/", 0.0)], ids=["build", "late"])
+def test_run_of_a_store_killed_and_resumed_equals_the_straight_one(
+    corpus: Path, straight_store: Path, main_env: dict[str, str], tmp_path: Path, after: str, wait: float
+) -> None:
+    args = small_run.arguments(corpus, tmp_path / "run", {**IN_A_STORE, "data.store": tmp_path / "store"})
+    kill_and_finish(args, main_env, after=after, wait=wait)
+    assert_same_run(tmp_path / "run", straight_store)
 
 
 @pytest.mark.slow

@@ -1,0 +1,28 @@
+"""How a process that does a part of the work behaves: one core, deaf to signals, never without its parent."""
+
+import multiprocessing
+import os
+import signal
+import threading
+
+
+def begin() -> None:
+    """Keep the tokenizer of one process among several to its own core, and leave signals to the main process.
+
+    A terminal sends Ctrl-C to all of them, a cluster SIGTERM: what is in preparation must still arrive.
+    """
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def end_with_parent() -> None:
+    """End this process when the one that started it was killed, which no queue would tell it."""
+    parent = multiprocessing.parent_process()
+
+    def watch() -> None:
+        if parent is not None:
+            parent.join()
+            os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

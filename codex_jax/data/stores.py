@@ -1,0 +1,93 @@
+"""The stores of a mixture, one for each source: where they are, what they are to hold, and what they yield."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from codex_jax import cache, config, digest
+from codex_jax.data import build, mixture, plan, store, validation
+from codex_jax.data.batch import Batch
+from codex_jax.data.blend import Blend
+from codex_jax.data.encoding import Encoder
+from codex_jax.data.mixture import Mixture, Part
+from codex_jax.data.plan import Plan
+from codex_jax.data.report import Report
+from codex_jax.data.store import Store
+from codex_jax.data.store_stream import StoreStream
+from codex_jax.data.stream import nothing_to_learn
+from codex_jax.errors import AssetError
+from codex_jax.tokenizers.tokenizer import Tokenizer
+
+
+def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
+    """Return what the store of a source is to hold; its weight is a matter of reading."""
+    train, held_out = (
+        Encoder(reader=mixture.reader(settings, chosen), tokenizer=tokenizer)
+        for chosen in (mixture.for_training(part), mixture.for_validation(part))
+    )
+    separate = part.corpus.validation
+    content = {
+        **mixture.content(settings, part),
+        "validation": separate.fingerprint if separate else "a share of the corpus",
+    }
+    return plan.make_plan(train, held_out, content)
+
+
+def directory_of(settings: config.Config, part: Part, made: Plan) -> Path:
+    """Return where the store of a source lies."""
+    if not settings.data.store:
+        return cache.directory("stores") / digest.of_json(made.content)[:16]
+    given = Path(settings.data.store).expanduser()
+    return given / part.name if settings.data.mix else given
+
+
+def make(
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, between: Callable[[], None] = lambda: None
+) -> list[Store]:
+    """Return the stores of these settings, made now where they are missing, by data.workers processes.
+
+    `between` is called several times a second and may raise to stop. Errors are those of `build.build`.
+    """
+    work = functools.partial(build.in_processes, workers=settings.data.workers, between=between)
+    plans = [(part, plan_of(settings, part, tokenizer)) for part in parts]
+    return [build.build(made, directory_of(settings, part, made), work, between) for part, made in plans]
+
+
+def train_stream(
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, shard: tuple[int, int]
+) -> StoreStream:
+    """Return the stream of training batches; AssetError when a store is missing, or one of other data."""
+    blend, found = _open(settings, parts, tokenizer, "train", settings.run.seed)
+    for count, report in zip(blend.counts, blend.reports, strict=True):
+        if not count:
+            raise AssetError(nothing_to_learn([report]))
+    data = settings.data
+    fingerprint: dict[str, Any] = {
+        "run.seed": settings.run.seed,
+        "data.sequence_length": data.sequence_length,
+        "data.packing": data.packing,
+        "data.isolate_documents": data.isolate_documents,
+    }
+    for part, one in zip(parts, found, strict=True):
+        fingerprint[f"{part.key}.weight"] = str(part.weight)
+        fingerprint |= {f"{part.key}.{name}": value for name, value in one.content.items()}
+    return StoreStream(blend, data, batch_size, shard, fingerprint)
+
+
+def validation_batches(
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, seed: int
+) -> tuple[list[Batch], Report]:
+    """Return the batches to validate on, and what was read for them."""
+    blend, _ = _open(settings, parts, tokenizer, "validation", seed)
+    return validation.of_stores(blend, settings.data, batch_size, settings.eval.num_batches)
+
+
+def _open(
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, split: str, seed: int
+) -> tuple[Blend, list[Store]]:
+    plans = [(part, plan_of(settings, part, tokenizer)) for part in parts]
+    found = [store.open_store(directory_of(settings, part, made), made) for part, made in plans]
+    # A weight is a share of the bytes of the files, as in a stream: of a file with more of them a row counts less.
+    weights = [part.weight / part.corpus.num_bytes for part in parts]
+    return Blend(found, weights, split, settings.data, seed), found

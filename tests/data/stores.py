@@ -1,0 +1,56 @@
+"""Small stores of several shards for the tests, and a program that builds one.
+
+python stores.py CORPUS STORE WORKERS [VALIDATION]
+"""
+
+import hashlib
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from corpora import TOKENIZER, resolve
+
+from codex_jax import config
+from codex_jax.data import pipeline, plan
+from codex_jax.data import stores as made_stores
+from codex_jax.data.batch import Batch
+from codex_jax.data.store import Store
+
+
+# A corpus of 60 rows of about 90 bytes then has some six shards of a few units each.
+SHARD_BYTES = 1024
+
+
+def settings_for(corpus: Path, store: Path, **changes: Any) -> config.Config:
+    """Settings of a store of `corpus` in `store`."""
+    return resolve(data__paths=(str(corpus),), data__mode="store", data__store=str(store), **changes)
+
+
+def build(settings: config.Config, between: Callable[[], None] = lambda: None) -> Store:
+    (made,) = made_stores.make(settings, pipeline.open_mixture(settings.data), TOKENIZER, between)
+    return made
+
+
+def open_stream(settings: config.Config, batch_size: int = 8, shard: tuple[int, int] = (0, 1)) -> Any:
+    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size, shard)
+
+
+def contents(store: Path) -> dict[str, str]:
+    """Digests of every file of every shard."""
+    files = sorted(path for path in (store / "shards").rglob("*") if path.is_file())
+    return {str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def digest(*parts: Batch) -> str:
+    """A digest of a batch, given whole or in the parts of several hosts."""
+    total = hashlib.sha256()
+    for arrays in zip(*parts, strict=True):
+        for array in arrays:
+            total.update(array.tobytes())
+    return total.hexdigest()
+
+
+if __name__ == "__main__":
+    plan.SHARD_BYTES = SHARD_BYTES
+    build(settings_for(Path(sys.argv[1]), Path(sys.argv[2]), data__workers=int(sys.argv[3])))
