@@ -181,7 +181,8 @@ def test_mistakes_of_text_and_of_range_are_listed_together() -> None:
 
 
 def test_flag_takes_its_value_behind_a_space_or_an_equals_sign() -> None:
-    pairs = main._overrides(["--config.run.seed", "4", "--config.data.paths=a=b,c", "--config.optimizer.beta1", ".5"])
+    given = ["--config.run.seed", "4", "--config.data.paths=a=b,c", "--config.optimizer.beta1", ".5"]
+    pairs = overrides.parse(given, ("--config",))
     assert pairs == [("run.seed", "4"), ("data.paths", "a=b,c"), ("optimizer.beta1", ".5")]
 
 

@@ -27,6 +27,7 @@ class StoreStream(Iterator[Batch]):
         """Yield the part `shard` = (index, count) of every batch of `batch_size` rows."""
         self.fingerprint = {
             **store.content,
+            "tokens": store.tokens,
             "run.seed": seed,
             "data.sequence_length": data.sequence_length,
             "data.packing": data.packing,
