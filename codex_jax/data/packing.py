@@ -127,7 +127,7 @@ def first_fit(ends_D: np.ndarray, length: int) -> Fit:
     return Fit(starts_P, sizes_P, rows_P, places_P, count)
 
 
-# As many rows may wait for what fits: 64 fill them to 98 %, and more cost more than they save.
+# As many rows may wait for what fits: 64 fill them to 98 % and more.
 _OPEN_ROWS = 64
 
 

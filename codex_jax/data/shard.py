@@ -73,8 +73,9 @@ def build_shard(plan: Plan, number: int, store: Path) -> Facts:
 def read_facts(directory: Path) -> Facts | None:
     """Return the facts of a shard; None when there is no such shard, or they cannot be read."""
     try:
-        return Facts(**json.loads((directory / "facts.json").read_bytes()))
-    except (OSError, ValueError, TypeError):
+        facts = Facts(**json.loads((directory / "facts.json").read_bytes()))
+        return facts if sorted(facts.files) == sorted(FILES) else None
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

@@ -49,9 +49,10 @@ class Store:
         return total
 
     @property
-    def root(self) -> str:
-        """Digest over all tokens: stores with equal ones yield equal batches."""
-        return digest.of_json([facts.files["tokens.bin"] for facts in self.shards])
+    def tokens(self) -> str:
+        """Digest of what batches are made of; it does not depend on where the sources lie."""
+        names = ("tokens.bin", "learnt.bin", "ends.bin")
+        return digest.of_json([[facts.files[name] for name in names] for facts in self.shards])
 
 
 def write(

@@ -71,7 +71,8 @@ def train_stream(
     }
     for part, one in zip(parts, found, strict=True):
         fingerprint[f"{part.key}.weight"] = str(part.weight)
-        fingerprint |= {f"{part.key}.{name}": value for name, value in one.content.items()}
+        held = {**one.content, "tokens": one.tokens}
+        fingerprint |= {f"{part.key}.{name}": value for name, value in held.items()}
     return StoreStream(blend, data, batch_size, shard, fingerprint)
 
 

@@ -164,6 +164,17 @@ def test_one_changed_byte_of_a_source_is_named_and_the_store_not_used(tmp_path: 
     assert store.verify(made) == []
 
 
+def test_position_is_refused_in_a_store_that_was_built_again_of_an_edited_file(tmp_path: Path) -> None:
+    rows = write_jsonl(tmp_path / "rows.jsonl", range(1600))
+    before, after = (stores.settings_for(rows, tmp_path / name) for name in ("before", "after"))
+    stores.build(before)
+    state = stores.open_stream(before).state()
+    change_a_byte(rows, rows.read_bytes().index(b"document 800:"))
+    stores.build(after)
+    with pytest.raises(AssetError, match=r"other data:\n  tokens: '\w+', now '\w+'\n"):
+        stores.open_stream(after).restore(state)
+
+
 def test_sources_that_are_gone_new_or_longer_are_named(tmp_path: Path) -> None:
     directory = tmp_path / "texts"
     directory.mkdir()
