@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import config, digest, rundir, trees
+from codex_jax import amounts, config, digest, rundir, trees
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
@@ -46,7 +46,7 @@ def open_run(
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
-        size = f"{len(part.corpus.files):,} files, {part.corpus.num_bytes / 1e6:.1f} MB"
+        size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     if not settings.safety.enabled:
