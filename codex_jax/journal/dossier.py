@@ -122,7 +122,8 @@ def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
     yield "steps", f"{step:,}"
     if "train/tokens" in last:
         yield "tokens", f"{int(last['train/tokens']):,}"
-        yield "training loss", f"{last['train/loss']:.4f} nats a token"
+    if last_row := facts.curves["train/loss"].last:
+        yield "training loss", f"{last_row[1]:.4f} nats a token, of step {last_row[0]:,} alone"
     if facts.best:
         best = facts.best["metrics"]
         yield "best validation loss", f"{best['loss']:.4f}"
