@@ -1,4 +1,4 @@
-"""Where things that can be made again are kept: trained tokenizers, compiled programs."""
+"""Where things that can be made again are kept: trained tokenizers, compiled programs, the peak of a CPU."""
 
 import os
 from pathlib import Path

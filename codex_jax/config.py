@@ -159,7 +159,7 @@ class Eval:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Generate:
-    prompt: str = knob("def ", "text that each sample continues")
+    prompt: str = knob("", "text that each sample continues; empty: the first few tokens held out for validation")
     num_tokens: int = knob(48, "length of a sample, in tokens", low=1)
     temperature: float = knob(0.8, "divides the logits; 0 takes the likeliest token", low=0.0)
     top_k: int = knob(50, "sample among this many likeliest tokens; 0: among all", low=0)

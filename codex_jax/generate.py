@@ -3,7 +3,7 @@
 L length of prompt and answer together · V vocabulary
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,13 +17,15 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 Sample = Callable[[dict[str, Any], jax.Array], str]
 
 
-def make(settings: config.Config, definition: build.Definition, tokenizer: Tokenizer) -> Sample:
+def make(settings: config.Config, definition: build.Definition, tokenizer: Tokenizer, opening: Sequence[int]) -> Sample:
     """Return `sample(parameters, key) -> text`: the configured prompt and `generate.num_tokens` tokens after it.
 
-    The prompt is shortened from the left to what leaves room in the context. Compiled once, at the first call.
+    Without a prompt it is `opening`, a few tokens of the data. It is shortened from the left to what leaves room in the
+    context. Compiled once, at the first call.
     """
     options = settings.generate
-    prompt = tokenizer.encode([options.prompt])[0].tolist() or [tokenizer.eos_id]
+    # Not the end token alone: where documents are isolated nothing is learnt to follow it.
+    prompt = tokenizer.encode([options.prompt])[0].tolist() or list(opening)
     prompt = prompt[-(settings.model.context_length - options.num_tokens) :]
     length = len(prompt) + options.num_tokens
     room = length + length % 2  # fused kernels take even lengths only; what is behind a token does not reach it

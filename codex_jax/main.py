@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from codex_jax import console, exits, schema
+from codex_jax import console, exits
 from codex_jax.errors import ConfigError
 from codex_jax.signals import StopRequest
 
@@ -26,7 +26,9 @@ def main(argv: Sequence[str]) -> int:
 
 def _run(flags: argparse.Namespace, rest: Sequence[str], stop: StopRequest) -> None:
     if flags.list_keys:
-        _print_keys()
+        from codex_jax import keys
+
+        console.say(keys.listing())
         return
     if not flags.config:
         raise ConfigError(f"name a configuration, for example --config=configs/gpt2.py:tiny\nusage: {USAGE}")
@@ -61,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--workdir", metavar="DIR", help="directory of the run (default: runs/ and the config's name)")
     parser.add_argument(
-        "--list-keys", action="store_true", help="print every key with its default and meaning, and exit"
+        "--list-keys", action="store_true", help="print every key with its default, meaning and range, and exit"
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of a failure")
     return parser
@@ -73,16 +75,6 @@ def _default_workdir(spec: str) -> str:
     path, argument, _ = overrides.split(spec)
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", argument)
     return "runs/" + "-".join(part for part in (path.stem, name) if part)
-
-
-def _print_keys() -> None:
-    from codex_jax import config
-
-    lines = []
-    for name, field, _ in schema.walk(config.Config, given=["data.mix.NAME."]):
-        value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
-        lines += [f"{name}={value}", f"    {field.metadata['meaning']}"]
-    console.say("\n".join(lines))
 
 
 if __name__ == "__main__":

@@ -70,7 +70,9 @@ def _open_lock(workdir: Path) -> FileIO:
         workdir.mkdir(parents=True, exist_ok=True)
         return open(workdir / ".lock", "ab+", buffering=0)  # a buffer would be written once more when it is closed
     except OSError as error:
-        raise AssetError(f"{workdir} cannot be written ({error.strerror}); choose another --workdir") from error
+        files = [path for path in (workdir, *workdir.parents) if path.is_file()]
+        reason = f"{files[0]} is a file, not a directory" if files else error.strerror
+        raise AssetError(f"{workdir} cannot be written ({reason}); choose another --workdir") from error
 
 
 def identify(workdir: Path, settings: config.Config, resumed: Mapping[str, Any] | None) -> str:

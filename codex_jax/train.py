@@ -62,7 +62,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
-        sample = generate.make(settings, model.definition, tokenizer)
+        sample = generate.make(settings, model.definition, tokenizer, validation[0].opening())
 
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
         if found:

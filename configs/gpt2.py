@@ -1,6 +1,6 @@
 """GPT-2, in the sizes of the paper and one for a first try (Radford et al. 2019, table 2).
 
-    scripts/train --config=configs/gpt2.py:tiny      two minutes on two CPU cores, validation loss about 4.1 nats
+    scripts/train --config=configs/gpt2.py:tiny      two minutes on two CPU cores; validation loss 4.45 (Python 3.12)
     scripts/train --config=configs/gpt2.py           124M; also :355m, :774m and :1558m
 
 Without `--config.data.paths` it learns the source code of Python's own standard library.

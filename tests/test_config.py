@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from codex_jax import config, main, overrides, schema
+from codex_jax import config, keys, main, overrides, schema
 from codex_jax.errors import ConfigError
 
 
@@ -189,5 +189,15 @@ def test_flag_takes_its_value_behind_a_space_or_an_equals_sign() -> None:
 def test_list_of_keys_names_each_with_its_default(capsys: pytest.CaptureFixture[str]) -> None:
     assert main.main(["--list-keys"]) == 0
     printed = capsys.readouterr().out.splitlines()
+    assert "before a config file changes it" in printed[0]
     for name, _, _ in schema.walk(config.Config):
         assert any(line.startswith(f"{name}=") for line in printed), name
+
+
+def test_list_of_keys_says_the_range_of_each_in_80_columns() -> None:
+    blocks = {block.split("=")[0]: block for block in keys.listing().split("\n\n")}
+    assert blocks["model.dropout"].endswith("\n    a number, at least 0, at most 0.99")
+    assert blocks["model.attention"].endswith("\n    one of auto, xla, cudnn")
+    assert blocks["data.mix.NAME.weight"].endswith("\n    a number, at least 0")
+    assert blocks["data.paths"].endswith("\n    texts, separated by commas")
+    assert max(len(line) for block in blocks.values() for line in block.splitlines()) <= 80

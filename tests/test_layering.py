@@ -23,6 +23,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     2: ("data", "tracking", "generate"),
     1: ("tokenizers", "safety", "models", "metrics", "sharding"),
     0: (
+        "amounts",
         "atomic",
         "cache",
         "config",
@@ -31,6 +32,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "digest",
         "errors",
         "exits",
+        "keys",
         "overrides",
         "registry",
         "rundir",

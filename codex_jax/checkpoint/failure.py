@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+from codex_jax import amounts
 from codex_jax.errors import CodexError, TrainingStopped
 
 
@@ -26,7 +27,7 @@ def stopped(directory: Path, needed: int, error: Exception) -> TrainingStopped:
     """Return the error that ends training because a checkpoint, of about `needed` bytes, was not saved."""
     advice = _ADVICE.get(_number(error), "see to that")
     return TrainingStopped(
-        f"the checkpoint {directory} could not be saved: {_reason(error)}. It needs {_megabytes(needed)}, and "
+        f"the checkpoint {directory} could not be saved: {_reason(error)}. It needs {amounts.size(needed)}, and "
         f"{_free(directory)} are free there. Older checkpoints are untouched; {advice} and run the same command again "
         "to go on from the newest"
     )
@@ -62,8 +63,4 @@ def _number(error: Exception) -> int:
 
 def _free(directory: Path) -> str:
     existing = next(path for path in directory.absolute().parents if path.is_dir())
-    return _megabytes(shutil.disk_usage(existing).free)
-
-
-def _megabytes(number: int) -> str:
-    return f"{number / 1e6:,.1f} MB"
+    return amounts.size(shutil.disk_usage(existing).free)

@@ -13,7 +13,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from codex_jax import trees
+from codex_jax import console, trees
 from codex_jax.checkpoint import arrays, document, failure, layout, leaves, manifest, retention
 from codex_jax.checkpoint.document import Document
 from codex_jax.checkpoint.leaves import Leaf
@@ -57,13 +57,13 @@ def find_newest(root: Path) -> Found | None:
         try:
             found = _load(layout.path_of(root, step))
         except AssetError as error:
-            damaged.append((step, str(error)))
+            damaged.append((step, str(error).removeprefix(f"{layout.path_of(root, step)}: ")))
         else:
             return dataclasses.replace(found, skipped=damaged)
     if damaged:
         raise AssetError(
             f"no checkpoint in {root} can be used:\n  "
-            + "\n  ".join(reason for _, reason in damaged)
+            + "\n  ".join(f"{step}: {reason}" for step, reason in damaged)
             + "\nput back a good copy, or choose another --workdir to begin anew"
         )
     return None
@@ -234,8 +234,9 @@ def _is_saved(directory: Path, made: Document) -> bool:
         return False
     try:
         found = _load(directory)
-    except AssetError:
-        layout.move_aside(directory)
+    except AssetError as error:
+        aside = layout.move_aside(directory)
+        console.warn(f"{error}; it is now {aside.name}, for you to look at and delete")
         return False
     if (found.leaves, found.data_state) != (made.leaves, made.data_state):
         raise AssetError("there is an intact checkpoint of that step with other contents, which is not overwritten")

@@ -11,6 +11,9 @@ from typing import NamedTuple
 import numpy as np
 
 
+OPENING_TOKENS = 8
+
+
 class Batch(NamedTuple):
     """B rows of L tokens. Weight 0 is never learnt; segment 0 is padding."""
 
@@ -24,6 +27,13 @@ class Batch(NamedTuple):
     """int32, the number of the document within the row from 1; attention stays inside a segment"""
     positions_BL: np.ndarray
     """int32, the place within the segment from 0"""
+
+    def opening(self) -> list[int]:
+        """Return how the longest document of the first row begins there, never to its end: a prompt of a few tokens."""
+        segments_L = self.segments_BL[0]
+        sizes = np.bincount(segments_L)[1:]
+        begins = self.tokens_BL[0][segments_L == 1 + np.argmax(sizes)]
+        return [int(token) for token in begins[: min(OPENING_TOKENS, (len(begins) + 1) // 2)]]
 
 
 class Rows(NamedTuple):

@@ -100,7 +100,7 @@ class Quarantine:
             )
 
     def _shown(self) -> str:
-        # A run that goes on has counted rows that an earlier process saw.
+        # A run that goes on has counted rows that an earlier process saw, and a later epoch lists none.
         if not self._examples:
             return "Their places are in events.ndjson, as data.quarantined"
         return "Some of them:" + "".join(f"\n  {row}" for row in self._examples)

@@ -40,7 +40,7 @@ class Builder:
             parts.append(pieces)
             report.add(of_corpus)
         if number >= self.order.num_windows:
-            report.findings = []  # their places were reported the first time; the counts go on
+            report.findings, report.rows = [], []  # their places were reported the first time; the counts go on
         eos = self.encoders[0].eos
         rows = packing.pack(packing.joined(parts), length=self.data.sequence_length, eos=eos, how=self.data.packing)
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import config, digest, rundir, trees
+from codex_jax import amounts, config, digest, rundir, trees
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
@@ -49,7 +49,7 @@ def open_run(
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
-        size = f"{len(part.corpus.files):,} files, {part.corpus.num_bytes / 1e6:.1f} MB"
+        size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     if not settings.safety.enabled:
@@ -140,7 +140,8 @@ def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
     yield "steps", f"{step:,}"
     if "train/tokens" in last:
         yield "tokens", f"{int(last['train/tokens']):,}"
-        yield "training loss", f"{last['train/loss']:.4f} nats a token"
+    if last_row := facts.curves["train/loss"].last:
+        yield "training loss", f"{last_row[1]:.4f} nats a token, of step {last_row[0]:,} alone"
     if facts.best:
         best = facts.best["metrics"]
         yield "best validation loss", f"{best['loss']:.4f}"

@@ -1,7 +1,6 @@
 """Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, progress lines."""
 
 import dataclasses
-import functools
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -55,6 +54,8 @@ class Recorder:
         self._pending: _Pending | None = None
         num_parameters = trees.num_parameters(definition.abstract)
         self._flops = flops.per_token(settings.model, num_parameters, settings.data.sequence_length)
+        # Now, while no step runs: on a CPU it is measured.
+        self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
         self._began = self._since = time.perf_counter()
         self._waited = 0.0
 
@@ -62,10 +63,6 @@ class Recorder:
     def step(self) -> int:
         """The newest step that was dispatched."""
         return self._step
-
-    @functools.cached_property
-    def _peak(self) -> float | None:
-        return flops.peak(build.compute_dtype(self._settings.model.compute_dtype))
 
     def wait_for(self, stream: Stream) -> Batch:
         """Return the next batch, and remember how long it took to come.

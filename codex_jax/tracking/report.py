@@ -8,7 +8,7 @@ from typing import Any
 
 from codex_jax import atomic
 from codex_jax.errors import AssetError
-from codex_jax.tracking import report_sections
+from codex_jax.tracking import report_history, report_sections
 from codex_jax.tracking.report_facts import Facts
 
 
@@ -44,7 +44,7 @@ def write_report(workdir: Path, facts: Facts) -> Path:
         report_sections.curves(facts),
         report_sections.samples(facts),
         report_sections.data(facts),
-        report_sections.history(facts),
+        report_history.history(facts),
         report_sections.configuration(settings, origin),
         report_sections.provenance(_read_json(workdir / "provenance.json")),
     ]

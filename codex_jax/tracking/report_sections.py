@@ -13,6 +13,9 @@ from codex_jax.tracking.report_facts import Facts
 
 
 SAMPLE_CHARS = 4000
+# Documents read, and what became of them, whatever order the ledger has them in.
+COUNTED = ("read", "trained", "held_out", "filtered", "quarantined")
+WHOLE = ("time", "event")
 
 
 def header(facts: Facts, settings: Mapping[str, Any]) -> str:
@@ -40,7 +43,7 @@ def headlines(facts: Facts) -> str:
     accuracy = best.get("token_accuracy")
     parameters = facts.start.get("parameters") if facts.start else None
     cards = [
-        ("Training loss", train and f"{train[1]:.3f}", f"step {train[0]:,}" if train else ""),
+        ("Training loss", train and f"{train[1]:.3f}", f"of step {train[0]:,} alone" if train else ""),
         ("Best validation loss", _fixed(best.get("loss")), at),
         ("Perplexity", best.get("perplexity") and charts.number(best["perplexity"]), at),
         ("Token accuracy", None if accuracy is None else f"{100 * accuracy:.1f} %", at),
@@ -108,11 +111,9 @@ def samples(facts: Facts) -> str:
 
 def data(facts: Facts) -> str:
     """Return what became of the documents, and what the safety rules found in them."""
-    report = dict(facts.data or {})
-    redactions = report.pop("redactions", None) or dict(facts.redactions)
-    counts = [
-        (name.replace("_", " "), report[name]) for name in report if name not in ("run_id", "step", "time", "event")
-    ]
+    report = facts.data or {}
+    redactions = report.get("redactions") or dict(facts.redactions)
+    counts = [(name.replace("_", " "), report[name]) for name in COUNTED if name in report]
     documents = table(("documents", "count"), counts) if counts else "<p class=empty>No data report yet.</p>"
     rules = sorted(redactions.items(), key=lambda item: (-item[1], item[0]))
     safety = table(("redacted by rule", "count"), rules) if rules else "<p class=empty>Nothing was redacted.</p>"
@@ -123,24 +124,6 @@ def data(facts: Facts) -> str:
         more = facts.num_quarantined - len(rows)
         body += f"<h3>Quarantined</h3>{table(names, rows)}" + (f"<p class=muted>and {more:,} more</p>" if more else "")
     return section("Data and safety", body)
-
-
-def history(facts: Facts) -> str:
-    """Return the checkpoints and the events of the run's life."""
-    saved = [
-        (row["step"], moment(row["time"]), _bytes(row.get("bytes")), str(row.get("digest", ""))[:16])
-        for row in facts.checkpoints.items()
-    ]
-    checkpoints = (
-        table(("step", "saved", "size", "digest"), saved) if saved else "<p class=empty>No checkpoint yet.</p>"
-    )
-    ours = ("run_id", "step", "time", "event")
-    events = [
-        (row["step"], moment(row["time"]), row["event"], _json({k: v for k, v in row.items() if k not in ours}))
-        for row in facts.life.items()
-    ]
-    listed = f"<h3>Events</h3>{table(('step', 'time', 'event', 'details'), events)}" if events else ""
-    return section("Checkpoints and events", checkpoints + listed)
 
 
 def configuration(settings: Mapping[str, Any], origin: Mapping[str, str]) -> str:
@@ -167,12 +150,13 @@ def section(title: str, body: str) -> str:
 
 
 def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """Return a table of plain values; numbers are aligned to the right."""
+    """Return a table of plain values; numbers are aligned to the right, and the columns of WHOLE are not broken."""
     rows = list(rows)
     first = rows[0] if rows else [""] * len(names)
     looks = [" class=number" if _is_number(value) else "" for value in first]
     head = "".join(f"<th{look}>{escape(name)}</th>" for name, look in zip(names, looks, strict=True))
-    body = "".join(f"<tr>{''.join(_cell(value) for value in row)}</tr>" for row in rows)
+    cells = ("".join(map(_cell, names, row)) for row in rows)
+    body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
 
 
@@ -181,10 +165,11 @@ def moment(time: float) -> str:
     return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def _cell(value: Any) -> str:
+def _cell(name: str, value: Any) -> str:
     if _is_number(value):
         return f"<td class=number>{value:,}</td>"
-    return f"<td>{escape(value if isinstance(value, str) else _json(value))}</td>"
+    look = " class=whole" if name in WHOLE else ""
+    return f"<td{look}>{escape(value if isinstance(value, str) else _json(value))}</td>"
 
 
 def _is_number(value: Any) -> bool:
@@ -201,7 +186,3 @@ def _fixed(value: float | None) -> str | None:
 
 def _count(value: Any) -> str | None:
     return progress.count(value) if _is_number(value) else None
-
-
-def _bytes(value: Any) -> str:
-    return f"{value / 1e6:,.1f}\N{NO-BREAK SPACE}MB" if isinstance(value, (int, float)) else ""

@@ -1,11 +1,10 @@
 """Arithmetic a token costs, and what the devices could do at most: the two halves of model FLOPs utilisation (MFU)."""
 
-import time
-
 import jax
 import jax.numpy as jnp
 
 from codex_jax import config
+from codex_jax.training import cpu_peak
 
 
 # Dense products with 16-bit operands, in FLOP/s a device, from the vendors' data sheets (without sparsity).
@@ -34,11 +33,11 @@ def per_token(model: config.Model, num_parameters: int, sequence_length: int) ->
 
 
 def peak(dtype: jnp.dtype) -> float | None:
-    """Return the FLOP/s of all devices together, None where no figure is known; on a CPU one product measures it."""
+    """Return the FLOP/s of all devices together, None where no figure is known; on a CPU products measure it."""
     device = jax.devices()[0]
     if device.platform == "cpu":
         # All virtual CPU devices share the cores, so one measurement is the whole machine.
-        return _measured(dtype)
+        return cpu_peak.flops(dtype)
     figure = known(device.device_kind) if dtype.itemsize == 2 else None
     return jax.device_count() * figure if figure else None
 
@@ -48,15 +47,3 @@ def known(kind: str) -> float | None:
     words = kind.replace("-", " ").split()
     fits = [name for name in PEAK if words[: len(name.split())] == name.split()]
     return PEAK[max(fits, key=len)] if fits else None
-
-
-def _measured(dtype: jnp.dtype, size: int = 1024) -> float:
-    matrix = jnp.ones((size, size), dtype)
-    multiply = jax.jit(lambda left, right: jnp.dot(left, right, preferred_element_type=jnp.float32))
-    multiply(matrix, matrix).block_until_ready()
-    seconds = []
-    for _ in range(5):
-        start = time.perf_counter()
-        multiply(matrix, matrix).block_until_ready()
-        seconds.append(time.perf_counter() - start)
-    return 2.0 * size**3 / min(seconds)

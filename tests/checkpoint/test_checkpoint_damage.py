@@ -180,13 +180,18 @@ def test_only_damaged_checkpoints_are_an_error_that_names_each(root: Path, save:
         store.find_newest(root)
     assert "1: meta.json: missing" in str(caught.value)
     assert "2: manifest.json: missing" in str(caught.value)
+    assert str(caught.value).count(str(root)) == 1
 
 
-def test_damaged_step_is_moved_aside_when_it_is_saved_again(root: Path, save: Callable[..., list[int]]) -> None:
+def test_damaged_step_is_moved_aside_when_it_is_saved_again(
+    root: Path, save: Callable[..., list[int]], capsys: pytest.CaptureFixture[str]
+) -> None:
     save(1, 2)
     flip(root / "2" / "meta.json", 100)
     damaged = (root / "2" / "meta.json").read_bytes()
     assert save(2) == [2]
+    said = capsys.readouterr().err
+    assert f"{root}/2: meta.json: SHA-256 differs; it is now 2.damaged, for you to look at and delete" in said
     found = store.find_newest(root)
     assert found and (found.step, found.skipped) == (2, [])
     assert (root / "2.damaged" / "meta.json").read_bytes() == damaged

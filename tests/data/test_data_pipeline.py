@@ -15,7 +15,7 @@ from corpora import TOKENIZER, resolve, text, write_jsonl
 from codex_jax import config
 from codex_jax.data import pipeline
 from codex_jax.data.batch import Batch
-from codex_jax.data.report import Quarantine, Report
+from codex_jax.data.report import Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, TrainingStopped
 
 
@@ -337,6 +337,26 @@ def test_redactions_are_listed_in_the_first_epoch_and_counted_in_each(tmp_path: 
     counts = [sum(report.redactions["email"] for report in reports[at : at + windows]) for at in (0, windows)]
     assert counts == [60, 60]
     assert [sum(len(report.findings) for report in reports[at : at + windows]) for at in (0, windows)] == [60, 0]
+
+
+def test_bad_rows_are_listed_in_the_first_epoch_and_counted_in_each(tmp_path: Path) -> None:
+    path = broken(tmp_path / "rows.jsonl", 100, 3)
+    stream = open_stream(settings_for(path, data__max_quarantined=0.1), 1)
+    windows = -(-path.stat().st_size // 1024)
+    while stream.state()["window"] < 2 * windows:
+        next(stream)
+    reports = stream.take_reports()
+    stream.close()
+    epochs = [reports[at : at + windows] for at in (0, windows)]
+    assert [sum(report.quarantined for report in epoch) for epoch in epochs] == [3, 3]
+    assert [sum(len(report.rows) for report in epoch) for epoch in epochs] == [3, 0]
+
+
+def test_quarantine_quotes_rows_of_the_first_epoch_in_a_later_one() -> None:
+    watch, row = Quarantine(0.1), Quarantined("rows.jsonl", 1, 0, "not JSON")
+    watch.check([Report(read=990, trained=890, quarantined=90, rows=[row])], complete=True)
+    with pytest.raises(TrainingStopped, match=r"(?s)110 of 1010 .*Some of them:\n  rows\.jsonl:1 .*not JSON"):
+        watch.check([Report(read=20, quarantined=20)], complete=True)
 
 
 def test_quarantine_is_judged_at_the_same_batch_after_a_resume(tmp_path: Path) -> None:

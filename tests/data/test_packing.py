@@ -64,6 +64,13 @@ def test_padding_rows_weigh_nothing() -> None:
     assert batch.weights_BL[1:].sum() == 0 and batch.segments_BL[1:].sum() == 0
 
 
+def test_opening_is_the_beginning_of_the_longest_document_and_never_its_end() -> None:
+    row = packing.to_batch(pack([[1, 2], [3, 4, 5, 6, 7], [8]], 12), isolate=True)
+    assert row.opening() == [3, 4, 5]  # of 3 4 5 6 7 and the end token
+    assert packing.to_batch(pack([list(range(10, 40))], 40), isolate=True).opening() == list(range(10, 18))
+    assert packing.to_batch(pack([[1]], 4), isolate=True).opening() == [1]
+
+
 def test_types_are_those_of_the_contract() -> None:
     batch = packing.to_batch(pack([[1, 2, 3]], 4), isolate=True)
     assert [array.dtype.name for array in batch] == ["int32", "int32", "float32", "int32", "int32"]

@@ -24,13 +24,15 @@ class Page(html.parser.HTMLParser):
 
     def __init__(self, text):
         super().__init__()
-        self.tags, self.texts, self.open = [], [], []
+        self.tags, self.texts, self.open, self.rows = [], [], [], []
         self.feed(text)
         self.close()
         assert self.open == []
 
     def handle_starttag(self, tag, attributes):
         self.tags.append((tag, dict(attributes)))
+        if tag == "tr":
+            self.rows.append([])
         if tag not in self.EMPTY:
             self.open.append(tag)
 
@@ -43,6 +45,8 @@ class Page(html.parser.HTMLParser):
     def handle_data(self, data):
         if self.open and self.open[-1] != "style":
             self.texts.append(data)
+        if self.open and self.open[-1] in ("td", "th"):
+            self.rows[-1].append(data)
 
     @property
     def words(self):
@@ -68,7 +72,7 @@ def write_run(workdir, *, evil="plain", finish=True):
             writer.text(step, evil, f"text of {step} {evil}")
             writer.event("checkpoint.saved", step, {"digest": evil, "bytes": 2_000_000})
         writer.event("data.quarantined", 1, {"file": evil, "line": 3, "offset": 1234, "reason": evil})
-        counts = {"read": 4321, "trained": 4000, "held_out": 300, "filtered": 20, "quarantined": 1}
+        counts = {"filtered": 20, "held_out": 300, "quarantined": 1, "read": 4321, "trained": 4000}
         writer.event("data.report", 100, {**counts, "redactions": {evil: 77}})
         if finish:
             writer.event("run.finished", 100, {"status": "finished", "seconds": 1.5})
@@ -80,7 +84,7 @@ def test_the_page_shows_the_numbers_of_the_run(tmp_path):
     write_run(tmp_path)
     words = Page(write(tmp_path).read_text()).words
     expected = ["0.080", "3.250", "step 75", "25.8", "25.0 %", "6.125", "124M", "205k", "4,321", "77", "1,234"]
-    expected += ["2.0\N{NO-BREAK SPACE}MB", "command line", "text of 100", "finished", "unigram entropy"]
+    expected += ["2.0 MB", "of step 100 alone", "command line", "text of 100", "finished", "unigram entropy"]
     assert [text for text in expected if text not in words] == []
 
 
@@ -137,6 +141,31 @@ def test_a_report_that_cannot_be_written_says_so(tmp_path):
     with pytest.raises(TrainingStopped, match=r"report\.html"):
         write(tmp_path)
     assert not (tmp_path / "report.html.tmp").exists()
+
+
+def test_documents_are_in_one_order_whatever_that_of_the_ledger(tmp_path):
+    write_run(tmp_path)
+    rows = Page(write(tmp_path).read_text()).rows
+    first = rows.index(["documents", "count"]) + 1
+    assert [row[0] for row in rows[first : first + 5]] == ["read", "trained", "held out", "filtered", "quarantined"]
+
+
+def test_a_start_says_only_what_is_news(tmp_path):
+    made_with = {"commit": "fadb2f52a2b546d6b22a", "dirty": False, "versions": {"jax": "0.9", "flax": "0.12"}}
+    now = {**made_with, "dirty": True, "versions": {"jax": "0.10", "flax": "0.12"}, "tokenizer": {"kind": "hf"}}
+    refused = {"from_step": 4, "skipped": [[8, "meta.json: missing"]]}
+    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
+        writer.event("run.started", 0, made_with)
+        writer.event("run.resumed", 4, {**refused, **made_with})
+        writer.event("run.resumed", 4, {"from_step": 4, "skipped": [], **now})
+        writer.event("run.finished", 9, {"status": "finished", "peak_rss_bytes": 635_269_120})
+    rows = [row for row in Page(write(tmp_path).read_text()).rows if len(row) == 4 and row[2].startswith("run.")]
+    assert [row[3] for row in rows] == [
+        "commit fadb2f52a2b5",
+        "from step 4 · checkpoint 8 refused: meta.json: missing · commit fadb2f52a2b5",
+        "from step 4 · commit fadb2f52a2b5 with changes · jax 0.9 → 0.10 · tokenizer.kind none → hf",
+        "status finished · peak rss 635.3 MB",
+    ]
 
 
 def test_time_at_work_leaves_out_the_pause_before_a_resume(tmp_path, monkeypatch):

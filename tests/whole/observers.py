@@ -161,6 +161,9 @@ def validation(settings: config.Config) -> list[bytes]:
 
 
 def sample(settings: config.Config) -> str:
-    made = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data))
+    corpus = pipeline.open_mixture(settings.data)
+    made = pipeline.make_tokenizer(settings, corpus)
+    held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
-    return generate.make(settings, build.define(settings.model), made)(parameters, jax.random.key(1))
+    draw = generate.make(settings, build.define(settings.model), made, held_out[0].opening())
+    return draw(parameters, jax.random.key(1))

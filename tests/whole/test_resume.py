@@ -131,7 +131,8 @@ def test_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
     output = finish(small_run.arguments(corpus, workdir, {}), main_env)
-    assert str(largest.relative_to(newest)) in output and "from step 12" in output
+    assert f"checkpoint 16 is not used: {largest.relative_to(newest)}: SHA-256 differs" in output
+    assert "from step 12" in output and "it is now 16.damaged" in output
     assert_same_run(workdir, straight)
 
 

@@ -188,6 +188,11 @@ def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refu
     assert (tmp_path / "run" / "config.json").read_text() == '{"run_id": '
 
 
+def test_workdir_that_is_a_file_is_named(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "run").write_text("notes")
+    assert f"{tmp_path}/run is a file, not a directory" in refused(3, {})
+
+
 def test_devices_that_are_not_there_are_named(refused: Refused) -> None:
     message = refused(2, {}, env={"JAX_PLATFORMS": "cuda"})
     assert "jax finds no devices of cuda" in message
