@@ -66,11 +66,16 @@ class Data:
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
-    text_field: str = knob("text", "field of a JSONL row that holds the document")
+    text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
+    prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
+    completion_field: str = knob("completion", "field of a row that holds the answer to data.prompt_field")
+    messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")
+    chat_template: str = knob("", "file with the jinja template of chats; empty: the one of the tokenizer")
+    prompt_separator: str = knob("\n", "what is put between an instruction and its answer")
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)
+    max_line_bytes: int = knob(4_194_304, "a longer row is quarantined, in bytes", low=64)
     max_quarantined: float = knob(
         0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
     )

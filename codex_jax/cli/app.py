@@ -62,7 +62,7 @@ def _run(arguments: list[str]) -> None:
     try:
         app(arguments, prog_name="codex-jax", standalone_mode=False)
     except click.ClickException as error:
-        raise ConfigError(f"{error.format_message().rstrip(".")}; --help after a command says what it takes") from error
+        raise ConfigError(f"{error.format_message().rstrip('.')}; --help after a command says what it takes") from error
     except click.Abort:
         raise Interrupted("stopped by a signal") from None
 

@@ -10,11 +10,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config
+from codex_jax import config, digest
+from codex_jax.data import layout as layouts
 from codex_jax.data import order, sources, validation, window
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.encoding import Encoder
+from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.data.stream import TrainStream, nothing_to_learn
@@ -28,6 +30,14 @@ __all__ = ["Corpus", "TrainStream", "make_tokenizer", "open_corpus", "train_stre
 
 # Not the run's seed: another seed trains on the same tokens and is judged by the same text.
 _FIXED_SEED = 0
+_DECIDE_DOCUMENTS = (
+    "text_field",
+    "prompt_field",
+    "completion_field",
+    "messages_field",
+    "document_bytes",
+    "max_line_bytes",
+)
 
 
 def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
@@ -48,14 +58,17 @@ def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
 def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int) -> TrainStream:
     """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for."""
     data, seed = settings.data, settings.run.seed
+    layout = layouts.for_training(data, tokenizer)
     build = window.Builder(
-        encoder=Encoder(reader=_train_reader(settings, corpus), tokenizer=tokenizer),
+        encoder=Encoder(reader=_train_reader(settings, corpus, layout), tokenizer=tokenizer),
         order=order.make_order(corpus, data.window_bytes, seed),
     )
     fingerprint = {
         **_content(settings, corpus),
         "validation": corpus.validation.fingerprint if corpus.validation else "a share of the corpus",
         "tokenizer": tokenizer.digest,
+        "data.prompt_separator": data.prompt_separator,
+        "chat template": digest.of_json(list(layout.template)),
         "run.seed": seed,
         "data.sequence_length": data.sequence_length,
         "data.isolate_documents": data.isolate_documents,
@@ -71,20 +84,21 @@ def validation_batches(
 
     They depend on the data alone, not on run.seed. Raises AssetError when nothing is held out.
     """
+    layout = layouts.for_training(settings.data, tokenizer)
     source, split = (corpus.validation, "all") if corpus.validation else (corpus, "validation")
     build = window.Builder(
-        encoder=Encoder(reader=_reader(settings, source, split), tokenizer=tokenizer),
+        encoder=Encoder(reader=_reader(settings, source, split, layout), tokenizer=tokenizer),
         order=order.make_order(source, settings.data.window_bytes, _FIXED_SEED),
     )
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
-def _train_reader(settings: config.Config, corpus: Corpus) -> Reader:
-    return _reader(settings, corpus, "all" if corpus.validation else "train")
+def _train_reader(settings: config.Config, corpus: Corpus, layout: Layout) -> Reader:
+    return _reader(settings, corpus, "all" if corpus.validation else "train", layout)
 
 
-def _reader(settings: config.Config, corpus: Corpus, split: str) -> Reader:
-    return Reader(corpus=corpus, data=settings.data, redact=settings.safety.enabled, split=split)
+def _reader(settings: config.Config, corpus: Corpus, split: str, layout: Layout) -> Reader:
+    return Reader(corpus=corpus, data=settings.data, redact=settings.safety.enabled, split=split, layout=layout)
 
 
 def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:
@@ -94,18 +108,16 @@ def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:
         "corpus": corpus.fingerprint,
         "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
         "data.validation_fraction": 0.0 if corpus.validation else data.validation_fraction,
-        "data.text_field": data.text_field,
-        "data.document_bytes": data.document_bytes,
-        "data.max_line_bytes": data.max_line_bytes,
+        **{f"data.{name}": getattr(data, name) for name in _DECIDE_DOCUMENTS},
     }
 
 
 def _training_text(settings: config.Config, corpus: Corpus) -> Iterator[str]:
-    reader, left, report = _train_reader(settings, corpus), settings.tokenizer.train_bytes, Report()
+    reader, left, report = _train_reader(settings, corpus, layouts.contents), settings.tokenizer.train_bytes, Report()
     places = range(corpus.num_units)
     units = (order.permuted(place, corpus.num_units, ("tokenizer",)) for place in places)
     for pieces in reader.read(units, report):
-        text = "".join(piece for piece, learnt in pieces if learnt)
+        text = "".join(piece.text for piece in pieces if piece.learnt)
         yield text
         left -= len(text.encode())
         if left <= 0:

@@ -2,12 +2,13 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
 from codex_jax.errors import AssetError
-from codex_jax.tokenizers.tokenizer import EOS_NAMES, JsonTokenizer
+from codex_jax.tokenizers.tokenizer import EOS_NAMES, ChatTemplate, JsonTokenizer
 
 
 def load(path: Path) -> JsonTokenizer:
@@ -59,10 +60,11 @@ def _from_vocab_and_merges(vocab: Path, merges: Path) -> tokenizers.Tokenizer:
 
 
 def _finish(inner: tokenizers.Tokenizer, path: Path, directory: Path) -> JsonTokenizer:
-    named = _configured_eos(directory / "tokenizer_config.json")
+    settings = _settings(directory / "tokenizer_config.json")
+    named = _spelling(settings.get("eos_token"))
     for name in (named,) if named else EOS_NAMES:
         if inner.token_to_id(name) is not None:
-            return JsonTokenizer(inner, name)
+            return JsonTokenizer(inner, name, _chat_template(settings, directory / "chat_template.jinja"))
     if named:
         raise AssetError(f"tokenizer_config.json beside {path} names eos_token {named!r}, which {path} does not have")
     raise AssetError(
@@ -71,12 +73,24 @@ def _finish(inner: tokenizers.Tokenizer, path: Path, directory: Path) -> JsonTok
     )
 
 
-def _configured_eos(path: Path) -> str:
+def _settings(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        return ""
+        return {}
     try:
-        token = json.loads(path.read_text(encoding="utf-8")).get("eos_token") or ""
+        return dict(json.loads(path.read_text(encoding="utf-8")).items())
     except (ValueError, AttributeError) as error:
         raise AssetError(f"{path} is not a JSON object: {error}; repair or remove it") from error
+
+
+def _spelling(token: Any) -> str:
     # Older files write an added token as an object.
-    return token.get("content", "") if isinstance(token, dict) else str(token)
+    return str((token.get("content") if isinstance(token, dict) else token) or "")
+
+
+def _chat_template(settings: dict[str, Any], path: Path) -> ChatTemplate:
+    """Return the template of a file of its own, where newer versions of transformers put it, or of the settings."""
+    text = path.read_text(encoding="utf-8") if path.is_file() else settings.get("chat_template") or ""
+    if isinstance(text, list):  # several by name, of which one is for chats without tools
+        text = {entry["name"]: entry["template"] for entry in text}.get("default", "")
+    tokens = {name: _spelling(value) for name, value in settings.items() if name.endswith("_token")}
+    return ChatTemplate(text, tuple(sorted((name, token) for name, token in tokens.items() if token)))

@@ -43,9 +43,9 @@ SMALL: dict[str, Any] = {
 class Recorder(JsonTokenizer):
     """A tokenizer that remembers how many texts it was given in its first call."""
 
-    def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
+    def encode(self, texts: Sequence[str], *, special: bool = False) -> list[np.ndarray]:
         self.__dict__.setdefault("first", len(texts))
-        return super().encode(texts)
+        return super().encode(texts, special=special)
 
 
 def resolve(changes: Mapping[str, Any]) -> config.Config:
