@@ -66,6 +66,10 @@ class Data:
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
+    test_fraction: float = knob(
+        0.0, "share of documents kept out of training and validation, for a last test", low=0.0, high=0.5
+    )
+    seed: int = knob(-1, "seed of the order of the data; -1: the variable CODEX_DATA_SEED, else run.seed", low=-1)
     text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
     prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
     completion_field: str = knob("completion", "field of a row that holds the answer to data.prompt_field")
@@ -267,6 +271,12 @@ _RULES = (
         ("data.validation_fraction", "data.validation_paths"),
         lambda fraction, paths: bool(paths) or fraction > 0,
         "data.validation_fraction={:g} leaves nothing to validate on: raise it or name data.validation_paths",
+    ),
+    _Rule(
+        ("data.test_fraction", "data.validation_paths"),
+        lambda fraction, paths: not paths or not fraction,
+        "data.test_fraction={:g} is a share of data.paths, all of which are trained on with data.validation_paths: "
+        "leave one of them out",
     ),
     _Rule(
         ("data.source", "data.paths"),

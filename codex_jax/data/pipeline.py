@@ -6,6 +6,7 @@ stream = train_stream(config, corpus, tokenizer, batch_size)
 batches, report = validation_batches(config, corpus, tokenizer, batch_size)
 """
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.data.stream import TrainStream, nothing_to_learn
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.safety import engine
 from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -57,7 +58,7 @@ def make_tokenizer(settings: config.Config, corpus: Corpus) -> Tokenizer:
 
 def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, batch_size: int) -> TrainStream:
     """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for."""
-    data, seed = settings.data, settings.run.seed
+    data, seed = settings.data, _seed(settings)
     layout = layouts.for_training(data, tokenizer)
     build = window.Builder(
         encoder=Encoder(reader=_train_reader(settings, corpus, layout), tokenizer=tokenizer),
@@ -69,7 +70,7 @@ def train_stream(settings: config.Config, corpus: Corpus, tokenizer: Tokenizer, 
         "tokenizer": tokenizer.digest,
         "data.prompt_separator": data.prompt_separator,
         "chat template": digest.of_json(list(layout.template)),
-        "run.seed": seed,
+        "data.seed": seed,
         "data.sequence_length": data.sequence_length,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
@@ -93,6 +94,16 @@ def validation_batches(
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
+def _seed(settings: config.Config) -> int:
+    """Return the seed of the order of the data; ConfigError when the variable holds none."""
+    given = os.environ.get("CODEX_DATA_SEED", "") if settings.data.seed < 0 else str(settings.data.seed)
+    if not given:
+        return settings.run.seed
+    if not given.isdecimal():
+        raise ConfigError(f"the variable CODEX_DATA_SEED={given!r} is not a seed: set it to 0, 1, 2 ... or unset it")
+    return int(given)
+
+
 def _train_reader(settings: config.Config, corpus: Corpus, layout: Layout) -> Reader:
     return _reader(settings, corpus, "all" if corpus.validation else "train", layout)
 
@@ -108,6 +119,7 @@ def _content(settings: config.Config, corpus: Corpus) -> dict[str, Any]:
         "corpus": corpus.fingerprint,
         "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
         "data.validation_fraction": 0.0 if corpus.validation else data.validation_fraction,
+        "data.test_fraction": 0.0 if corpus.validation else data.test_fraction,
         **{f"data.{name}": getattr(data, name) for name in _DECIDE_DOCUMENTS},
     }
 

@@ -47,7 +47,7 @@ class Reader:
     def _other_split(self, document: Document) -> bool:
         if self.split == "all":
             return False
-        return documents.split_of(document.digest, self.data.validation_fraction, 0.0) != self.split
+        return documents.split_of(document.digest, self.data.validation_fraction, self.data.test_fraction) != self.split
 
     def _laid_out(self, path: str, document: Document, report: Report) -> Iterator[list[Piece]]:
         """Yield the pieces of the document, if there is anything to learn from."""

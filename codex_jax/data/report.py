@@ -54,7 +54,7 @@ class Report:
     trained: int = 0
     """reached a batch; in the report of a validation split, reached validation"""
     held_out: int = 0
-    """belong to the other split"""
+    """belong to another split"""
     filtered: int = 0
     """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0

@@ -54,6 +54,8 @@ EFFECTS: dict[str, Effect] = {
     "data.paths": Effect(("others",), observers.batches),
     "data.validation_paths": Effect(("others",), observers.validation),
     "data.validation_fraction": Effect(0.4, observers.validation),
+    "data.test_fraction": Effect(0.4, observers.batches),
+    "data.seed": Effect(7, observers.batches),
     "data.text_field": Effect("title", observers.batches, ROWS),
     "data.prompt_field": Effect("title", observers.batches, PAIRS),
     "data.completion_field": Effect("title", observers.batches, PAIRS),
