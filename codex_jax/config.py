@@ -68,7 +68,10 @@ class Origin:
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
-    text_field: str = knob("text", "field of a JSONL row that holds the document")
+    text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
+    prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
+    completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
+    messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -86,6 +89,12 @@ class Data(Origin):
     validation_fraction: float = knob(
         0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
     )
+    test_fraction: float = knob(
+        0.0, "share of documents kept out of training and validation, for a last test", low=0.0, high=0.5
+    )
+    seed: int = knob(-1, "seed of the order of the data; -1: the variable CODEX_DATA_SEED, else run.seed", low=-1)
+    chat_template: str = knob("", "file with the jinja template of chats; empty: the one of the tokenizer")
+    prompt_separator: str = knob("\n", "what is put between an instruction and its answer")
     mode: str = knob(
         "stream",
         "stream: tokenise while training; store: tokenise once, into files that every later run and host reads",
@@ -100,7 +109,7 @@ class Data(Origin):
     )
     isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
     document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(4_194_304, "a longer JSONL row is quarantined, in bytes", low=64)
+    max_line_bytes: int = knob(4_194_304, "a longer row is quarantined, in bytes", low=64)
     max_quarantined: float = knob(
         0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
     )

@@ -49,6 +49,12 @@ _RULES = (
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
     _Rule(
+        ("data.test_fraction", "data.validation_paths"),
+        lambda fraction, paths: not paths or not fraction,
+        "data.test_fraction={:g} is a share of data.paths, all of which are trained on with data.validation_paths: "
+        "leave one of them out",
+    ),
+    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",

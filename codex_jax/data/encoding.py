@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from codex_jax.data.documents import Piece
 from codex_jax.data.packing import Pieces
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
@@ -37,17 +38,15 @@ class Encoder:
     def __call__(self, units: Iterable[int]) -> tuple[Pieces, Report]:
         """Return the pieces of the documents of these units, in order, and what became of all that was read."""
         report = Report()
-        texts, learnt, ends = [], [], []
+        parts: list[Piece] = []
+        ends: list[bool] = []
         for pieces in self.reader.read(units, report):
-            for text, keep in pieces:
-                parts = list(cut(text))
-                texts += parts
-                learnt += [keep] * len(parts)
-                ends += [False] * len(parts)
+            parts += [piece._replace(text=text) for piece in pieces for text in cut(piece.text)]
+            ends += [False] * (len(parts) - len(ends))
             ends[-1] = True
-        ids = encode(self.tokenizer, texts, self.reader.data.encode_chunk_size)
+        ids = encode(self.tokenizer, parts, self.reader.data.encode_chunk_size)
         report.tokens = sum(part.size for part in ids) + report.trained
-        return Pieces(ids, learnt, ends), report
+        return Pieces(ids, [part.learnt for part in parts], ends), report
 
 
 def cut(text: str) -> Iterator[str]:
@@ -61,13 +60,23 @@ def cut(text: str) -> Iterator[str]:
     yield text[start:]
 
 
-def encode(tokenizer: Tokenizer, texts: Sequence[str], chunk_size: int) -> list[np.ndarray]:
-    """Return the ids of each text, from calls of at most `chunk_size` of them and of bounded length."""
+def encode(tokenizer: Tokenizer, pieces: Sequence[Piece], chunk_size: int) -> list[np.ndarray]:
+    """Return the ids of each piece, from calls of at most `chunk_size` of them and of bounded length."""
+    ids: list[np.ndarray] = [np.zeros(0, np.int32)] * len(pieces)
+    for special in (False, True):
+        places = [place for place, piece in enumerate(pieces) if piece.special == special]
+        found = _encode([pieces[place].text for place in places], chunk_size, tokenizer, special)
+        for place, part in zip(places, found, strict=True):
+            ids[place] = part
+    return ids
+
+
+def _encode(texts: Sequence[str], chunk_size: int, tokenizer: Tokenizer, special: bool) -> list[np.ndarray]:
     ids: list[np.ndarray] = []
     start = chars = 0
     for end, text in enumerate(texts):
         if end - start == chunk_size or (end > start and chars + len(text) > _CALL_CHARS):
-            ids += tokenizer.encode(texts[start:end])
+            ids += tokenizer.encode(texts[start:end], special=special)
             start, chars = end, 0
         chars += len(text)
-    return ids + tokenizer.encode(texts[start:]) if start < len(texts) else ids
+    return ids + tokenizer.encode(texts[start:], special=special) if start < len(texts) else ids

@@ -1,4 +1,4 @@
-"""JSON Lines: one object a line, one of whose fields is the document.
+"""JSON Lines: one object a line.
 
 A unit is a range of bytes; it owns the lines that begin in it. Lines end at a line feed and nowhere else: U+2028 and
 its kin are ordinary characters of a JSON string.
@@ -6,9 +6,10 @@ its kin are ordinary characters of a JSON string.
 
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO, NoReturn
 
 from codex_jax import config
+from codex_jax.data import rows
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.text import BYTE_ORDER_MARK
 
@@ -35,7 +36,7 @@ class JsonlSource:
             if len(line) > data.max_line_bytes:
                 yield BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
             elif line.strip():
-                yield _parse(line, offset, data.text_field)
+                yield _parse(line, offset, data)
 
 
 def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -59,7 +60,7 @@ def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[i
         at = stop + 1
 
 
-def _parse(line: bytes, offset: int, field: str) -> Document | BadRow:
+def _parse(line: bytes, offset: int, data: config.Data) -> Document | BadRow:
     try:
         row = json.loads(line.decode(), parse_constant=_refuse)
     except UnicodeDecodeError as error:
@@ -70,19 +71,7 @@ def _parse(line: bytes, offset: int, field: str) -> Document | BadRow:
         return BadRow(offset, f"not JSON: {error}")
     if not isinstance(row, dict):
         return BadRow(offset, f"not an object but a {type(row).__name__}")
-    return _document(row, offset, field)
-
-
-def _document(row: dict[str, Any], offset: int, field: str) -> Document | BadRow:
-    if field not in row:
-        return BadRow(offset, f"has no field {field!r}")
-    text = row[field]
-    if not isinstance(text, str):
-        return BadRow(offset, f"field {field!r} is not a string but a {type(text).__name__}")
-    try:
-        return Document(text, text.encode(), offset)
-    except UnicodeEncodeError:
-        return BadRow(offset, f"field {field!r} holds half of a surrogate pair")
+    return rows.to_document(row, offset, data)
 
 
 def _refuse(name: str) -> NoReturn:

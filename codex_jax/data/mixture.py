@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from codex_jax import config
 from codex_jax.data.corpus import Corpus, open_corpus
+from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
 from codex_jax.safety import engine
 
@@ -26,6 +27,14 @@ class Part(NamedTuple):
 Mixture = tuple[Part, ...]
 # A source, and which split of it.
 Chosen = tuple[Part, str]
+_DECIDE_DOCUMENTS = (
+    "text_field",
+    "prompt_field",
+    "completion_field",
+    "messages_field",
+    "document_bytes",
+    "max_line_bytes",
+)
 
 
 def open_mixture(data: config.Data) -> Mixture:
@@ -53,20 +62,19 @@ def for_validation(part: Part) -> Chosen:
     return (part._replace(corpus=separate), "all") if separate else (part, "validation")
 
 
-def reader(settings: config.Config, chosen: Chosen) -> Reader:
+def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     """Return what reads a split of a source."""
     part, split = chosen
-    return Reader(corpus=part.corpus, data=part.data, redact=settings.safety.enabled, split=split)
+    return Reader(corpus=part.corpus, data=part.data, redact=settings.safety.enabled, split=split, layout=layout)
 
 
 def content(settings: config.Config, part: Part) -> dict[str, Any]:
     """Return everything that decides which documents of a source are trained on and what they say."""
-    data = part.data
+    data, separate = part.data, part.corpus.validation
     return {
         "corpus": part.corpus.fingerprint,
         "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
-        "validation_fraction": 0.0 if part.corpus.validation else data.validation_fraction,
-        "text_field": data.text_field,
-        "document_bytes": data.document_bytes,
-        "max_line_bytes": data.max_line_bytes,
+        "validation_fraction": 0.0 if separate else data.validation_fraction,
+        "test_fraction": 0.0 if separate else data.test_fraction,
+        **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
     }

@@ -7,11 +7,13 @@ stream = train_stream(config, mixture, tokenizer, batch_size)
 batches, report = validation_batches(config, mixture, tokenizer, batch_size)
 """
 
+import os
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
 from codex_jax import config
+from codex_jax.data import layout as layouts
 from codex_jax.data import mixture, order, sources, stores, validation
 from codex_jax.data.batch import Batch
 from codex_jax.data.encoding import Encoder
@@ -21,7 +23,7 @@ from codex_jax.data.report import Report
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.data.window import Builder
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -72,16 +74,17 @@ def train_stream(
     `shard` = (index, count) is the part of each batch to yield, for one of several hosts. Raises AssetError when
     data.mode=store and there is no store, or one of other data.
     """
-    data, seed = settings.data, settings.run.seed
+    data, seed = settings.data, _seed(settings)
     if data.mode == "store":
-        return stores.train_stream(settings, parts, tokenizer, batch_size, shard)
+        return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
     separate = {part.name: part.corpus.validation.fingerprint for part in parts if part.corpus.validation}
     fingerprint = {
         **_content(settings, parts),
+        **layouts.for_training(data, tokenizer).content(),
         "validation": separate or "a share of the corpus",
         "tokenizer": tokenizer.digest,
-        "run.seed": seed,
+        "data.seed": seed,
         "data.sequence_length": data.sequence_length,
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
@@ -95,7 +98,7 @@ def validation_batches(
 ) -> tuple[list[Batch], Report]:
     """Return eval.num_batches batches of the validation split, fewer when it is smaller, and what was read for them.
 
-    They depend on the data alone, not on run.seed. Raises AssetError when nothing is held out.
+    They depend on the data alone, not on any seed. Raises AssetError when nothing is held out.
     """
     if settings.data.mode == "store":
         return stores.validation_batches(settings, parts, tokenizer, batch_size, _FIXED_SEED)
@@ -103,9 +106,20 @@ def validation_batches(
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
+def _seed(settings: config.Config) -> int:
+    """Return the seed of the order of the data; ConfigError when the variable holds none."""
+    given = os.environ.get("CODEX_DATA_SEED", "") if settings.data.seed < 0 else str(settings.data.seed)
+    if not given:
+        return settings.run.seed
+    if not given.isdecimal():
+        raise ConfigError(f"the variable CODEX_DATA_SEED={given!r} is not a seed: set it to 0, 1, 2 ... or unset it")
+    return int(given)
+
+
 def _builder(settings: config.Config, chosen: Sequence[Chosen], tokenizer: Tokenizer, seed: int) -> Builder:
     """Return what makes windows of the chosen splits."""
-    readers = [mixture.reader(settings, one) for one in chosen]
+    layout = layouts.for_training(settings.data, tokenizer)
+    readers = [mixture.reader(settings, one, layout) for one in chosen]
     return Builder(
         encoders=tuple(Encoder(reader=reader, tokenizer=tokenizer) for reader in readers),
         order=_order(chosen, settings.data.window_bytes, seed),
@@ -134,12 +148,12 @@ def _training_text(settings: config.Config, parts: Mixture) -> Iterator[str]:
     """Yield documents of all sources in their shares, in an order that data.window_bytes does not touch."""
     chosen = [mixture.for_training(part) for part in parts]
     left, report = settings.tokenizer.train_bytes, Report()
-    readers = [mixture.reader(settings, one) for one in chosen]
+    readers = [mixture.reader(settings, one, layouts.contents) for one in chosen]
     dealt = _order(chosen, _TEXT_WINDOW_BYTES, _FIXED_SEED)
     for number in range(dealt.num_windows):
         for reader, units in zip(readers, dealt.units(number), strict=True):
             for pieces in reader.read(units, report):
-                text = "".join(piece for piece, learnt in pieces if learnt)
+                text = "".join(piece.text for piece in pieces if piece.learnt)
                 yield text
                 left -= len(text.encode())
                 if left <= 0:

@@ -19,13 +19,15 @@ class Redaction(NamedTuple):
 
     rule: str
     file: str
-    offset: int
-    """of the document in the file, in bytes"""
+    offset: int | None
+    """of the document in the text of the file, in bytes; None in tables"""
     start: int
     """of the finding in the document, in characters"""
     end: int
     document: str
     """SHA-256 of the document"""
+    line: int | None = None
+    """of the document, where the source knows it; in tables the number of its row, from 1"""
 
 
 class Quarantined(NamedTuple):
@@ -33,14 +35,15 @@ class Quarantined(NamedTuple):
 
     file: str
     line: int | None
-    """from 1; None behind the first GiB of a file"""
-    offset: int
-    """in bytes"""
+    """from 1, in tables of the row; None behind the first GiB of a file"""
+    offset: int | None
+    """in bytes of the text; None in tables"""
     reason: str
 
     def __str__(self) -> str:
         line = "" if self.line is None else f":{self.line}"
-        return f"{self.file}{line} (byte {self.offset}): {self.reason}"
+        byte = "" if self.offset is None else f" (byte {self.offset})"
+        return f"{self.file}{line}{byte}: {self.reason}"
 
 
 @dataclasses.dataclass(kw_only=True)
@@ -51,13 +54,13 @@ class Report:
     trained: int = 0
     """reached a batch; in the report of a validation split, reached validation"""
     held_out: int = 0
-    """belong to the other split"""
+    """belong to another split"""
     filtered: int = 0
     """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0
     """could not be read"""
     bytes: int = 0
-    """of the trained documents, in UTF-8, before redaction"""
+    """of what the trained documents say, in UTF-8, before redaction"""
     tokens: int = 0
     """of the trained documents, with one for each end"""
     redactions: Counter[str] = dataclasses.field(default_factory=Counter)

@@ -197,5 +197,5 @@ class _Passing:
 
     def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         for entry in self._corpus.read(units, data):
-            self.last = (entry.file, entry.row.offset)
+            self.last = (entry.file, -1 if entry.row.offset is None else entry.row.offset)
             yield entry

@@ -7,6 +7,7 @@ from typing import Any
 
 from codex_jax import cache, config, digest
 from codex_jax.data import build, mixture, plan, store, validation
+from codex_jax.data import layout as layouts
 from codex_jax.data.batch import Batch
 from codex_jax.data.blend import Blend
 from codex_jax.data.encoding import Encoder
@@ -22,13 +23,15 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 
 def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
     """Return what the store of a source is to hold; its weight is a matter of reading."""
+    layout = layouts.for_training(settings.data, tokenizer)
     train, held_out = (
-        Encoder(reader=mixture.reader(settings, chosen), tokenizer=tokenizer)
+        Encoder(reader=mixture.reader(settings, chosen, layout), tokenizer=tokenizer)
         for chosen in (mixture.for_training(part), mixture.for_validation(part))
     )
     separate = part.corpus.validation
     content = {
         **mixture.content(settings, part),
+        **layout.content(),
         "validation": separate.fingerprint if separate else "a share of the corpus",
     }
     return plan.make_plan(train, held_out, content)
@@ -55,16 +58,21 @@ def make(
 
 
 def train_stream(
-    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, shard: tuple[int, int]
+    settings: config.Config,
+    parts: Mixture,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    shard: tuple[int, int],
+    seed: int,
 ) -> StoreStream:
     """Return the stream of training batches; AssetError when a store is missing, or one of other data."""
-    blend, found = _open(settings, parts, tokenizer, "train", settings.run.seed)
+    blend, found = _open(settings, parts, tokenizer, "train", seed)
     for count, report in zip(blend.counts, blend.reports, strict=True):
         if not count:
             raise AssetError(nothing_to_learn([report]))
     data = settings.data
     fingerprint: dict[str, Any] = {
-        "run.seed": settings.run.seed,
+        "data.seed": seed,
         "data.sequence_length": data.sequence_length,
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,

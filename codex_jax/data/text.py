@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from typing import BinaryIO
 
 from codex_jax import config
+from codex_jax.data import documents
 from codex_jax.data.documents import BadRow, Document
 
 
@@ -40,7 +41,7 @@ class TextSource:
         if not content:
             return
         try:
-            yield Document(content.decode(), content, first)
+            yield documents.plain(content.decode(), content, first)
         except UnicodeDecodeError as error:
             yield BadRow(first + error.start, f"byte 0x{content[error.start]:02x} is not UTF-8 ({error.reason})")
 

@@ -47,6 +47,10 @@ class Tokenizer(Protocol):
         """The token of what is not in the vocabulary."""
 
     @property
+    def roles(self) -> "Roles":
+        """The names of the tokens with a role."""
+
+    @property
     def special_tokens(self) -> Mapping[str, int]:
         """Every token that text does not become unless asked for, by name, in the order of ids."""
 

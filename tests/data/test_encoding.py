@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from codex_jax.data import encoding
+from codex_jax.data.documents import Piece
 from codex_jax.tokenizers import training
 
 
@@ -32,7 +33,7 @@ def test_parts_of_real_text_have_the_ids_of_the_whole(chars: int, monkeypatch: p
     assert len(parts) > len(text) / chars and max(map(len, parts)) <= chars
     tokenizer = training.train([text], 2000)  # one that has tokens of several blanks
     (whole,) = tokenizer.encode([text])
-    assert np.array_equal(np.concatenate(encoding.encode(tokenizer, parts, 256)), whole)
+    assert np.array_equal(np.concatenate(encoding.encode(tokenizer, [Piece(part, True) for part in parts], 256)), whole)
 
 
 @given(st.text(alphabet=" \t\n\u00a0\u2028a1.'é🙂s", max_size=40))
@@ -42,7 +43,10 @@ def test_parts_of_any_text_are_the_text(text: str) -> None:
         patch.setattr(encoding, "_PIECE_CHARS", 7)
         parts = list(encoding.cut(text))
     assert "".join(parts) == text and all(len(part) <= 7 for part in parts)
-    assert TOKENIZER.decode(np.concatenate(encoding.encode(TOKENIZER, parts, 2)).tolist()) == text
+    assert (
+        TOKENIZER.decode(np.concatenate(encoding.encode(TOKENIZER, [Piece(part, True) for part in parts], 2)).tolist())
+        == text
+    )
 
 
 def test_text_without_white_space_is_cut_at_a_character() -> None:
@@ -55,11 +59,11 @@ def test_calls_are_bounded_in_texts_and_in_length(sizes: list[int], calls: list[
     seen = []
 
     class Counting:
-        def encode(self, texts: list[str]) -> list[np.ndarray]:
+        def encode(self, texts: list[str], *, special: bool) -> list[np.ndarray]:
             seen.append(len(texts))
             return [np.array([len(text)]) for text in texts]
 
-    found = encoding.encode(Counting(), ["x" * size for size in sizes], 3)  # type: ignore[arg-type]
+    found = encoding.encode(Counting(), [Piece("x" * size, True) for size in sizes], 3)  # type: ignore[arg-type]
     assert seen == calls and [int(ids[0]) for ids in found] == sizes
 
 

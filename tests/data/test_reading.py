@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from codex_jax import config
 from codex_jax.data import corpus as corpora_of
+from codex_jax.data import layout
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
 from codex_jax.data.reader import Reader
@@ -47,14 +48,14 @@ def test_text_is_cut_behind_line_ends() -> None:
     content = ("a line of some length\n" * 50).encode()
     rows = read_all(TextSource(), content, resolve().data)
     assert len(rows) > 10
-    assert all(row.text.endswith("\n") for row in rows)
+    assert all(row.parts[0].text.endswith("\n") for row in rows)
 
 
 def test_text_without_lines_is_not_cut_within_a_word() -> None:
     secret = "ghp_" + "a1B2" * 9
     content = (f"{secret} " * 40).encode()
     rows = read_all(TextSource(), content, resolve().data)
-    assert sum(row.text.count(secret) for row in rows) == 40
+    assert sum(row.parts[0].text.count(secret) for row in rows) == 40
 
 
 def test_invalid_byte_quarantines_one_document_and_no_other() -> None:
@@ -88,7 +89,7 @@ def test_bad_row_is_named_with_its_place(tmp_path: Path, line: bytes) -> None:
     path.write_bytes(b"\n".join([*good[:3], line, good[3], b""]))
     data = resolve(data__paths=(str(path),), data__max_line_bytes=256).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, redact=False, split="all")
+    reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
     assert len(list(reader.read(range(corpus.num_units), report))) == 4
     (row,) = report.rows
     assert (row.file, row.line, row.offset) == (str(path), 4, len(b"\n".join(good[:3])) + 1)
@@ -102,19 +103,19 @@ def test_rows_are_read_once_wherever_units_begin(sizes: list[int], end: bytes, f
     lines = [json.dumps({"text": f"{number}\u2028" + "x" * size}).encode() for number, size in enumerate(sizes)]
     content = end.join(lines) + (end if final and lines else b"")
     rows = read_all(JsonlSource(), content, resolve(data__window_bytes=1024).data)
-    assert [row.text for row in rows] == [f"{number}\u2028" + "x" * size for number, size in enumerate(sizes)]
+    assert [row.parts[0].text for row in rows] == [f"{number}\u2028" + "x" * size for number, size in enumerate(sizes)]
 
 
 def test_line_far_longer_than_a_unit_does_not_hide_the_next() -> None:
     content = b'{"text": "' + b"x" * 9000 + b'"}\n{"text": "next"}\n'
     first, second = read_all(JsonlSource(), content, resolve(data__max_line_bytes=4000).data)
     assert isinstance(first, BadRow) and first.offset == 0
-    assert isinstance(second, Document) and second.text == "next"
+    assert isinstance(second, Document) and second.parts[0].text == "next"
 
 
 def test_byte_order_mark_is_no_text() -> None:
-    assert read_all(TextSource(), b"\xef\xbb\xbfabc", resolve().data)[0].text == "abc"
-    assert read_all(JsonlSource(), b'\xef\xbb\xbf{"text": "abc"}', resolve().data)[0].text == "abc"
+    assert read_all(TextSource(), b"\xef\xbb\xbfabc", resolve().data)[0].parts[0].text == "abc"
+    assert read_all(JsonlSource(), b'\xef\xbb\xbf{"text": "abc"}', resolve().data)[0].parts[0].text == "abc"
 
 
 def open_paths(*paths: object, **changes: object) -> corpora_of.Corpus:

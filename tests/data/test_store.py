@@ -10,12 +10,13 @@ import stores
 from corpora import TOKENIZER, text, write_jsonl
 
 from codex_jax import digest
-from codex_jax.data import mixture, packing, pipeline, plan, shard, table
+from codex_jax.data import layout, mixture, packing, pipeline, plan, shard, table
 from codex_jax.data import stores as made_stores
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.order import Shuffled, permuted
 from codex_jax.data.store import Store
 from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.tokenizers.tokenizer import Roles
 
 
 pytestmark = pytest.mark.data
@@ -45,7 +46,9 @@ def whole_stream(settings: Any, split: str) -> tuple[np.ndarray, np.ndarray, np.
     """All tokens of a split, whether each is learnt and the number of its document, made without any store."""
     (part,) = pipeline.open_mixture(settings.data)
     chosen = mixture.for_training(part) if split == "train" else mixture.for_validation(part)
-    encoder = Encoder(reader=mixture.reader(settings, chosen), tokenizer=TOKENIZER)
+    encoder = Encoder(
+        reader=mixture.reader(settings, chosen, layout.for_training(settings.data, TOKENIZER)), tokenizer=TOKENIZER
+    )
     pieces, _ = encoder(range(part.corpus.num_units))
     flat = packing.flatten(pieces, eos=TOKENIZER.eos_id)
     documents = np.searchsorted(flat.ends_D, np.arange(flat.tokens_T.size), "right")
@@ -221,9 +224,9 @@ GOLDEN = "f85630f01202cb77"
 class Bytes:
     """A tokenizer that no library can change."""
 
-    vocab_size, eos_id, digest = 257, 256, "bytes"
+    vocab_size, eos_id, digest, chat_template, roles = 257, 256, "bytes", None, Roles()
 
-    def encode(self, texts: list[str]) -> list[np.ndarray]:
+    def encode(self, texts: list[str], *, special: bool = False) -> list[np.ndarray]:
         return [np.frombuffer(part.encode(), np.uint8).astype(np.int32) for part in texts]
 
 

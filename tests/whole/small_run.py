@@ -47,6 +47,22 @@ def write_rows(path: Path, *, broken: int, whole: int) -> None:
     path.write_bytes(b"\n".join(rows) + b"\n")
 
 
+def write_pairs(path: Path, count: int) -> None:
+    """Write a JSONL file of instructions, each with another field that could be either part."""
+    rows = [{"prompt": f"what is {n}?", "completion": f"the number {n}", "title": f"of {n}"} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def write_chats(path: Path, count: int) -> None:
+    """Write a JSONL file of chats, each with text and with another chat beside it."""
+    rows = []
+    for number in range(count):
+        question = {"role": "user", "content": f"what is {number}?"}
+        chats = [[question, {"role": "assistant", "content": f"{word} {number}"}] for word in ("token", "weight")]
+        rows.append({"messages": chats[0], "turns": chats[1], "text": f"text {number}"})
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[str]:
     """Return the command line of the small run, with some keys changed."""
     keys = {

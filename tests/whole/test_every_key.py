@@ -20,6 +20,8 @@ from codex_jax.tracking import ledger
 pytestmark = pytest.mark.infra
 
 ROWS = {"data.paths": ("rows.jsonl",)}
+PAIRS = {"data.paths": ("pairs.jsonl",)}
+CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
 
@@ -59,7 +61,14 @@ EFFECTS: dict[str, Effect] = {
     "data.validation_fraction": Effect(0.4, observers.validation),
     "data.mode": Effect("store", observers.batches),
     "data.store": Effect("elsewhere", observers.stored_in, {"data.mode": "store"}),
+    "data.test_fraction": Effect(0.4, observers.batches),
+    "data.seed": Effect(7, observers.batches),
     "data.text_field": Effect("title", observers.batches, ROWS),
+    "data.prompt_field": Effect("title", observers.batches, PAIRS),
+    "data.completion_field": Effect("title", observers.batches, PAIRS),
+    "data.prompt_separator": Effect(" = ", observers.batches, PAIRS),
+    "data.messages_field": Effect("turns", observers.batches, CHATS),
+    "data.chat_template": Effect("other.jinja", observers.batches, CHATS),
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
@@ -131,6 +140,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small_run.write_corpus(Path("others"), seed=1)
         small_run.write_rows(Path("rows.jsonl"), broken=0, whole=200)
         small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
+        small_run.write_pairs(Path("pairs.jsonl"), 200)
+        small_run.write_chats(Path("chats.jsonl"), 200)
+        Path("template.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
+        Path("other.jinja").write_text("{% for m in messages %}{{ m.role }}> {{ m.content }};{% endfor %}")
         long = '{"text": "' + 100 * "many words " + '"}\n'
         Path("long.jsonl").write_text(Path("rows.jsonl").read_text() + long)
         other = observers.resolve({"data.paths": ("others",)})

@@ -1,0 +1,71 @@
+"""A row with named fields becomes a document, whatever kind of file it was read from.
+
+A row that has data.messages_field is a chat; one that has data.prompt_field and data.completion_field is an
+instruction with its answer; any other is the text of data.text_field.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from codex_jax import config
+from codex_jax.data import documents
+from codex_jax.data.documents import BadRow, Document, Part
+
+
+ROLES = ("system", "user", "assistant", "tool")
+
+
+def to_document(row: Mapping[str, Any], offset: int | None, data: config.Data) -> Document | BadRow:
+    """Return the document of a row, or what is wrong with it, in words that never quote it."""
+    if row.get(data.messages_field) is not None:
+        made = _messages(row[data.messages_field], data.messages_field)
+    elif data.prompt_field in row and data.completion_field in row:
+        made = _fields(row, {data.prompt_field: "prompt", data.completion_field: "completion"})
+    elif data.text_field in row:
+        made = _fields(row, {data.text_field: "text"})
+    else:
+        made = f"has no field {data.text_field!r}"
+    if isinstance(made, str):
+        return BadRow(offset, made)
+    if made[0].role == "text":
+        return documents.plain(made[0].text, made[0].text.encode(), offset)
+    return documents.structured(made, offset)
+
+
+def _fields(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Part] | str:
+    wrong = [_wrong(row[name], f"field {name!r}") for name in roles]
+    return next(filter(None, wrong), None) or [Part(row[name], role) for name, role in roles.items()]
+
+
+def _messages(messages: Any, field: str) -> list[Part] | str:
+    if not isinstance(messages, list) or not messages:
+        return f"field {field!r} is not a list of messages but " + ("empty" if messages == [] else _kind(messages))
+    parts = []
+    for number, message in enumerate(messages, 1):
+        name = f"message {number} of field {field!r}"
+        if not isinstance(message, dict):
+            return f"{name} is not an object but {_kind(message)}"
+        present = {key for key, value in message.items() if value is not None}
+        if present != {"role", "content"}:
+            # What a template would make of other keys is not redacted and could hold control tokens.
+            return f"{name} has not just role and content, but {len(present)} fields"
+        if not isinstance(message["role"], str) or message["role"] not in ROLES:
+            return f"{name} has a role that is none of {', '.join(ROLES)}"
+        if wrong := _wrong(message["content"], f"the content of {name}"):
+            return wrong
+        parts.append(Part(message["content"], message["role"]))
+    return parts
+
+
+def _wrong(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        return f"{name} is not a string but {_kind(value)}"
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return f"{name} holds half of a surrogate pair"
+    return ""
+
+
+def _kind(value: Any) -> str:
+    return f"a {type(value).__name__}"
