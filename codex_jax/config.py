@@ -64,7 +64,8 @@ class Origin:
     """Where documents come from, and what of a row is one."""
 
     source: str = knob(
-        "", "where documents come from: stdlib, text or jsonl; empty: stdlib without paths, else by the paths' suffix"
+        "",
+        "kind of documents: stdlib, text, jsonl, csv or parquet; empty: stdlib without paths, else by their suffix",
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")

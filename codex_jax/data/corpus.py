@@ -88,10 +88,11 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
 
 def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
     source, files = sources.find(kind, paths, key)
+    reader = sources.SOURCES.get(source)
     total = hashlib.sha256(source.encode())
     kept, sizes = [], []
     for file in files:
-        size, ends = _look(file.path)
+        size, ends = _look(file.path, is_text=reader.is_text)
         if size:  # an empty file of a directory holds no document
             kept.append(file)
             sizes.append(size)
@@ -104,13 +105,13 @@ def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validati
         source=source,
         files=tuple(kept),
         sizes_F=sizes_F,
-        ends_F=np.cumsum(-(-sizes_F // sources.SOURCES.get(source).unit_bytes(data))),
+        ends_F=np.cumsum(-(-sizes_F // reader.unit_bytes(data))),
         fingerprint=total.hexdigest(),
         validation=validation,
     )
 
 
-def _look(path: str) -> tuple[int, bytes]:
+def _look(path: str, *, is_text: bool) -> tuple[int, bytes]:
     """Return the size of a file and its two ends."""
     try:
         with open(path, "rb") as file:
@@ -120,6 +121,8 @@ def _look(path: str) -> tuple[int, bytes]:
             ends = head + file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+    if not is_text:
+        return size, ends
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise AssetError(f"{path} is UTF-16 or UTF-32; convert it to UTF-8")
     if (zeros := head.count(0)) > _MOST_ZEROS * len(head):

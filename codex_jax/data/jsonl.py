@@ -24,6 +24,7 @@ class JsonlSource:
     """Files of one JSON object a line."""
 
     suffixes: tuple[str, ...] = (".jsonl", ".ndjson")
+    is_text = True
 
     def unit_bytes(self, data: config.Data) -> int:
         """Return the size of the range of a file that is read at a time."""

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from codex_jax import config
+from codex_jax.data.comma import CsvSource
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
+from codex_jax.data.parquet import ParquetSource
 from codex_jax.data.text import TextSource
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.registry import Registry
@@ -21,6 +23,8 @@ class Source(Protocol):
 
     suffixes: tuple[str, ...]
     """of the files that are taken from a directory"""
+    is_text: bool
+    """whether a file is UTF-8 from its first byte to its last"""
 
     def unit_bytes(self, data: config.Data) -> int:
         """Return the size of a unit, in bytes; it depends on nothing but the settings."""
@@ -40,8 +44,10 @@ SOURCES: Registry[Source] = Registry("codex_jax.sources")
 SOURCES.register("text", TextSource(), source=__name__)
 SOURCES.register("stdlib", TextSource(), source=__name__)
 SOURCES.register("jsonl", JsonlSource(), source=__name__)
+SOURCES.register("csv", CsvSource(), source=__name__)
+SOURCES.register("parquet", ParquetSource(), source=__name__)
 # What a file's suffix says when data.source is empty; any other suffix is text.
-_BY_SUFFIX = {suffix: "jsonl" for suffix in JsonlSource.suffixes}
+_BY_SUFFIX = {suffix: name for name in ("text", "jsonl", "csv", "parquet") for suffix in SOURCES.get(name).suffixes}
 
 
 def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
@@ -54,7 +60,7 @@ def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
     source = source.lower()
     if source == "stdlib" or (not source and not paths):
         return "stdlib", _standard_library()
-    suffixes = SOURCES.get(source).suffixes if source else (*TextSource.suffixes, *JsonlSource.suffixes)
+    suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
     files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
         kinds = {_BY_SUFFIX.get(Path(file.path).suffix.lower(), "text"): file.path for file in files}

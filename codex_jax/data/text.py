@@ -22,6 +22,7 @@ class TextSource:
     """Plain UTF-8 text; also the files of the standard library."""
 
     suffixes: tuple[str, ...] = (".txt", ".text", ".md", ".rst", ".py")
+    is_text = True
 
     def unit_bytes(self, data: config.Data) -> int:
         """Return the nominal size of a document."""

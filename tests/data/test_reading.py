@@ -216,7 +216,7 @@ def test_mixed_kinds_of_files_need_a_source(tmp_path: Path) -> None:
 
 
 def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no 'jsonlines'.*jsonl, stdlib, text"):
+    with pytest.raises(ConfigError, match=r"no 'jsonlines'.*csv, jsonl, parquet, stdlib, text"):
         open_paths(write_jsonl(tmp_path / "a.jsonl", range(3)), data__source="jsonlines")
 
 
