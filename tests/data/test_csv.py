@@ -17,7 +17,7 @@ pytestmark = pytest.mark.data
 def read(path: Path, content: bytes, **changes: object) -> tuple[list[str], Report]:
     path.write_bytes(content)
     data = resolve(data__paths=(str(path),), **changes).data
-    corpus, report = corpora_of.open_corpus(data), Report()
+    corpus, report = corpora_of.open_corpus(data, "data"), Report()
     reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
     return ["|".join(p.text for p in pieces) for pieces in reader.read(range(corpus.num_units), report)], report
 

@@ -42,7 +42,7 @@ NO_OBJECTS = ["[]", "[1,2]", '"text"', "null", "true", "-0", "1e9", "0.5", '["\\
 def read(path: Path, lines: list[bytes]) -> tuple[int, Report]:
     path.write_bytes(b"\n".join(lines) + b"\n")
     data = resolve(data__paths=(str(path),)).data
-    corpus, report = corpora_of.open_corpus(data), Report()
+    corpus, report = corpora_of.open_corpus(data, "data"), Report()
     reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
     return len(list(reader.read(range(corpus.num_units), report))), report
 
@@ -96,7 +96,7 @@ def test_line_of_megabytes_costs_no_other(tmp_path: Path) -> None:
 def test_blank_lines_and_a_missing_end_are_no_rows(tmp_path: Path, end: bytes) -> None:
     (tmp_path / "a.jsonl").write_bytes(good(0) + b"\r\n\r\n" + good(1) + end)
     data = resolve(data__paths=(str(tmp_path / "a.jsonl"),)).data
-    corpus = corpora_of.open_corpus(data)
+    corpus = corpora_of.open_corpus(data, "data")
     assert len(list(corpus.read(range(corpus.num_units), data))) == 2
 
 

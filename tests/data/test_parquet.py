@@ -26,7 +26,7 @@ def write(path: Path, rows: list[dict[str, Any]], group: int) -> Path:
 
 def read(path: Path, **changes: Any) -> tuple[list[str], Report]:
     data = resolve(data__paths=(str(path),), **changes).data
-    corpus, report = corpora_of.open_corpus(data), Report()
+    corpus, report = corpora_of.open_corpus(data, "data"), Report()
     reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
     found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
     return ["|".join(texts) for texts in found], report

@@ -136,12 +136,15 @@ def test_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(
     assert_same_run(workdir, straight)
 
 
-def test_finished_run_is_not_trained_again(straight: Path, corpus: Path, main_env: dict[str, str]) -> None:
-    before = small_run.metric_rows(straight)
-    output = finish(small_run.arguments(corpus, straight, {}), main_env)
+def test_finished_run_is_not_trained_again(
+    straight: Path, corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)  # which notes that it was started again
+    output = finish(small_run.arguments(corpus, workdir, {}), main_env)
     assert "finished   at step 16 already" in output
     assert "best validation loss" in output and "step     1/16" not in output
-    assert small_run.metric_rows(straight) == before
+    assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
 
 
 @pytest.mark.parametrize("change", [{"optimizer.learning_rate": 0.01}, {"run.seed": 5}, {"data.sequence_length": 16}])
