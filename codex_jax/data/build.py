@@ -120,7 +120,6 @@ def _judged(plan: Plan, directory: Path, made: Iterator[shard.Facts]) -> Iterato
 
 def _begin_worker(plan: Plan, directory: Path) -> None:
     processes.begin()
-    processes.end_with_parent()
     _worker.update(plan=plan, directory=directory)
 
 

@@ -7,17 +7,14 @@ import threading
 
 
 def begin() -> None:
-    """Keep the tokenizer of one process among several to its own core, and leave signals to the main process.
+    """Keep the tokenizer of one process among several to its own core, leave signals to the parent, and end with it.
 
-    A terminal sends Ctrl-C to all of them, a cluster SIGTERM: what is in preparation must still arrive.
+    A terminal sends Ctrl-C to all of them, a cluster SIGTERM: what is in preparation must still arrive. That the parent
+    was killed no queue would tell.
     """
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
-
-
-def end_with_parent() -> None:
-    """End this process when the one that started it was killed, which no queue would tell it."""
     parent = multiprocessing.parent_process()
 
     def watch() -> None:

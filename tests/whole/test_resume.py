@@ -85,6 +85,41 @@ def test_run_of_a_store_killed_and_resumed_equals_the_straight_one(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("mode", ["stream", "store"])
+def test_mixture_killed_twice_equals_the_straight_run_whatever_the_workers(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path, mode: str
+) -> None:
+    """The standard library, text and instructions, each with a weight; the store is built and killed as well."""
+    rows = tmp_path / "rows.jsonl"
+    pairs = ({"question": f"what is {number} plus 1?", "answer": f"it is {number + 1}"} for number in range(2000))
+    rows.write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    mixture = {
+        "data.paths": "",
+        "data.mode": mode,
+        "data.mix.code.source": "stdlib",
+        "data.mix.code.weight": 0.5,
+        "data.mix.prose.paths": corpus,
+        "data.mix.prose.weight": 0.3,
+        "data.mix.sums.paths": rows,
+        "data.mix.sums.prompt_field": "question",
+        "data.mix.sums.completion_field": "answer",
+        "data.mix.sums.weight": 0.2,
+        "data.document_bytes": 16384,
+        "data.window_bytes": 262144,
+    }
+    finish(small_run.arguments(corpus, tmp_path / "straight", mixture), main_env)
+    for workers in (0, 2):
+        workdir = tmp_path / f"{workers} workers"
+        args = small_run.arguments(corpus, workdir, {**mixture, "data.workers": workers})
+        process = small_run.start(args, main_env)
+        small_run.wait_for(process, "step 5/")
+        process.kill()
+        process.communicate()
+        kill_and_finish(args, main_env, after="step 11/", wait=0.0)
+        assert_same_run(workdir, tmp_path / "straight")
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(20))
 def test_run_killed_at_a_random_moment_equals_the_straight_one(
     corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, number: int
