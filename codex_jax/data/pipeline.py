@@ -19,7 +19,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.mixture import Chosen, Mixture, open_mixture
 from codex_jax.data.order import Order, Size
-from codex_jax.data.report import Report
+from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.data.window import Builder
@@ -159,4 +159,5 @@ def _training_text(settings: config.Config, parts: Mixture) -> Iterator[str]:
                 if left <= 0:
                     return
     if not report.trained:
+        Quarantine(settings.data.max_quarantined).check([report], complete=True)  # which shows what is wrong with rows
         raise AssetError(nothing_to_learn([report]))

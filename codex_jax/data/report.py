@@ -99,7 +99,8 @@ class Quarantine:
         if share > self._limit:
             raise TrainingStopped(
                 f"{self.quarantined} of {self.read} documents ({share:.1%}) could not be read, more than "
-                f"data.max_quarantined={self._limit}; repair them or raise it. {self._shown()}"
+                f"data.max_quarantined={self._limit}; repair them, name their fields (data.text_field), or raise it. "
+                f"{self._shown()}"
             )
 
     def _shown(self) -> str:

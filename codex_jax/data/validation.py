@@ -58,5 +58,5 @@ def nothing_held_out(data: config.Data, report: Report) -> str:
         return f"validation_paths={','.join(named)} hold no document of the {report.read} read; name others"
     return (
         f"data.validation_fraction={data.validation_fraction} holds out none of {report.read} documents; "
-        "raise it, lower data.document_bytes, or name data.validation_paths"
+        "name files in data.validation_paths, or make the documents smaller and more with data.document_bytes"
     )
