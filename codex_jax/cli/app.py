@@ -13,7 +13,7 @@ from codex_jax.errors import ConfigError, Interrupted
 
 # Each is a file of this room with a click group of the same name; imported when it is asked for.
 NOUNS = {
-    "data": "build, verify, show and split what is trained on",
+    "data": "make, verify and show what is trained on",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }
 

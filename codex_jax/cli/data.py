@@ -35,7 +35,10 @@ SETTINGS = {"ignore_unknown_options": True}
 @with_config
 @click.option("--workers", type=click.IntRange(min=0), help="Processes; data.workers where it is not given.")
 def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
-    """Tokenise once: make the store that data.mode=store reads, or go on making it."""
+    """Tokenise once, into the store that data.mode=store reads.
+
+    A build that was stopped goes on.
+    """
     settings = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
     mixture = pipeline.open_mixture(settings.data)
     for made in stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture)):
@@ -53,7 +56,7 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(directory: Path, as_json: bool) -> None:
-    """Read every byte of a store and of the files it was made of again, and name what differs."""
+    """Read a store and its sources again; name what differs."""
     found = store.read(directory)
     differing = store.verify(found)
     if as_json:
@@ -70,7 +73,7 @@ def verify(directory: Path, as_json: bool) -> None:
 @with_config
 @click.option("--batch", "number", default=0, type=click.IntRange(min=0), help="Which batch, from 0.")
 def show(spec: str, given: tuple[str, ...], number: int) -> None:
-    """Print a batch as text: what is learnt, what is not, and where documents begin."""
+    """Print a batch as text, with what of it is learnt."""
     settings = _load(spec, given, [])
     mixture = pipeline.open_mixture(settings.data)
     tokenizer = pipeline.make_tokenizer(settings, mixture)
