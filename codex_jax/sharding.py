@@ -5,6 +5,7 @@ compiler places the communication (Auto axes), so models hold no sharding code.
 """
 
 import math
+import os
 from collections.abc import Callable
 from typing import Any
 
@@ -38,7 +39,7 @@ def make_mesh(parallel: config.Parallel) -> Mesh:
     try:
         devices = jax.device_count()
     except (RuntimeError, AssertionError) as error:  # the latter when a platform was asked for that is not there
-        asked = jax.config.jax_platforms or "any platform"
+        asked = os.environ.get("JAX_PLATFORMS") or "any platform"
         raise ConfigError(
             f"jax finds no devices of {asked}: {error or 'no such platform'}; set JAX_PLATFORMS"
         ) from error

@@ -166,7 +166,8 @@ class _Hashed:
         self.sha256 = hashlib.sha256()
 
     def write(self, content: bytes | np.ndarray) -> None:
-        view = memoryview(content).cast("B") if len(content) else memoryview(b"")
+        plain = content if isinstance(content, bytes) else content.data
+        view = memoryview(plain).cast("B") if len(content) else memoryview(b"")
         self._file.write(view)
         self.sha256.update(view)
         self.bytes += len(view)
