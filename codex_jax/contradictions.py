@@ -49,12 +49,6 @@ _RULES = (
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
     _Rule(
-        ("data.test_fraction", "data.validation_paths"),
-        lambda fraction, paths: not paths or not fraction,
-        "data.test_fraction={:g} is a share of data.paths, all of which are trained on with data.validation_paths: "
-        "leave one of them out",
-    ),
-    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
@@ -88,6 +82,11 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
             if len(found) == len(names) and not holds(*found):
                 yield says.format(section_name, *found)
         paths = values.get(f"{section_name}.validation_paths")
+        if paths and (fraction := values.get("data.test_fraction")):
+            yield (
+                f"data.test_fraction={fraction:g} is a share of {section_name}.paths, all of which are trained on with "
+                f"{section_name}.validation_paths: leave one of them out"
+            )
         if (section_name == "data") != bool(mixed) and values.get("data.validation_fraction") == 0 and paths == ():
             yield (
                 "data.validation_fraction=0 leaves nothing to validate on: raise it or name "
