@@ -15,15 +15,19 @@ from collections.abc import Callable
 from typing import Any
 
 
-def serve(work: Callable[[], Any], about: dict[str, Any]) -> None:
+def process_peak() -> int:
+    """Return the most memory this process has had, in bytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def serve(work: Callable[[], Any], about: dict[str, Any], peak: Callable[[], int] = process_peak) -> None:
     """Be a worker: run `work` once for every line on standard input and report seconds and peak memory."""
     print(json.dumps({"ready": about}), flush=True)
     for _ in sys.stdin:
         start = time.perf_counter()
         work()
         seconds = time.perf_counter() - start
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak}), flush=True)
+        print(json.dumps({"seconds": seconds, "peak_bytes": peak()}), flush=True)
 
 
 class Worker:

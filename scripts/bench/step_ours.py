@@ -48,6 +48,7 @@ def main(dtype: str, rows: int, length: int) -> None:
             "peak_flops": peak,
             "malloc": os.environ.get("GLIBC_TUNABLES", ""),
         },
+        paired.process_peak if device.platform == "cpu" else lambda: device.memory_stats()["peak_bytes_in_use"],
     )
 
 
