@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from codex_jax.errors import ConfigError
+from codex_jax.models.products import precision
 
 
 def pick(implementation: str, head_dim: int, length: int, dtype: jnp.dtype) -> str:
@@ -71,6 +72,7 @@ def _attend_xla(
         "BLHK,BMHK->BHLM",
         query_BLHK.astype(dtype),
         key_BMHK.astype(dtype),
+        precision=precision(dtype),
         preferred_element_type=jnp.float32,
     )
     causal_LM = jnp.tril(jnp.ones((length, length), bool))
@@ -78,5 +80,9 @@ def _attend_xla(
     scores_BHLM = jnp.where(mask_BLM[:, None], scores_BHLM * head_dim**-0.5, jnp.finfo(jnp.float32).min)
     weights_BHLM = jax.nn.softmax(scores_BHLM, axis=-1)
     return jnp.einsum(
-        "BHLM,BMHK->BLHK", weights_BHLM.astype(dtype), value_BMHK.astype(dtype), preferred_element_type=jnp.float32
+        "BHLM,BMHK->BLHK",
+        weights_BHLM.astype(dtype),
+        value_BMHK.astype(dtype),
+        precision=precision(dtype),
+        preferred_element_type=jnp.float32,
     )

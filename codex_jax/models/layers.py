@@ -1,7 +1,7 @@
 """The layers every architecture is built from: matrix product, embedding, layer norm, dropout.
 
-Types are decided here and nowhere else: parameters, activations, softmax and sums are float32; only the operands of
-matrix products are cast to the compute dtype, and their sums are kept in float32.
+Types are decided here and in `products`: parameters, activations, softmax and sums are float32; only the operands of
+matrix products are cast to the compute dtype, and on accelerators what goes from one product to the next.
 
 B batch · L query length · D model · F features of a product
 """
@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from codex_jax.models import products
+from codex_jax.models import lookup, products
 
 
 class Dense(nnx.Module):
@@ -38,7 +38,7 @@ class Embedding(nnx.Module):
         self.embedding = nnx.Param(stddev * jax.random.normal(rngs.params(), (rows, width)))
 
     def __call__(self, indices: jax.Array) -> jax.Array:
-        return jnp.take(self.embedding[...], indices, axis=0, mode="clip")
+        return lookup.look_up(self.embedding[...], indices)
 
 
 class LayerNorm(nnx.Module):

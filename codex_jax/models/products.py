@@ -7,35 +7,54 @@ import jax.numpy as jnp
 from jax.experimental.layout import Layout, with_layout_constraint
 
 
+FLOAT32 = jnp.dtype("float32")
+
+
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
 def dense(hidden: jax.Array, kernel_DF: jax.Array, dtype: jnp.dtype) -> jax.Array:
-    """Return hidden (..., D) times kernel_DF: operands in `dtype`, sums in float32."""
-    return multiply(hidden.astype(dtype), kernel_DF.astype(dtype))
+    """Return hidden (..., D) times kernel_DF: operands in `dtype`, sums in float32, the result as `passed_on` says."""
+    return multiply(hidden.astype(dtype), kernel_DF.astype(dtype), passed_on(dtype))
 
 
 def _dense_forward(
     hidden: jax.Array, kernel_DF: jax.Array, dtype: jnp.dtype
-) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array, jax.Array]]:
+    given_0 = jnp.zeros(0, hidden.dtype)  # only for its type, which the gradient must have
     hidden, kernel_DF = hidden.astype(dtype), kernel_DF.astype(dtype)
-    return multiply(hidden, kernel_DF), (hidden, kernel_DF)
+    return multiply(hidden, kernel_DF, passed_on(dtype)), (hidden, kernel_DF, given_0)
 
 
 def _dense_backward(
-    dtype: jnp.dtype, saved: tuple[jax.Array, jax.Array], cotangent: jax.Array
+    dtype: jnp.dtype, saved: tuple[jax.Array, jax.Array, jax.Array], cotangent: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    hidden, kernel_DF = saved
+    hidden, kernel_DF, given_0 = saved
     cotangent = cotangent.astype(dtype)
     hidden_TD = hidden.reshape(-1, hidden.shape[-1])
     cotangent_TF = cotangent.reshape(-1, cotangent.shape[-1])
-    return multiply(cotangent, transposed(kernel_DF)), multiply(transposed(hidden_TD), cotangent_TF)
+    slope = multiply(cotangent, transposed(kernel_DF), passed_on(dtype))
+    return slope.astype(given_0.dtype), multiply(transposed(hidden_TD), cotangent_TF)
 
 
 dense.defvjp(_dense_forward, _dense_backward)
 
 
-def multiply(left: jax.Array, right: jax.Array) -> jax.Array:
-    """Return left (..., D) times right (D, F) with sums in float32."""
-    return jnp.dot(left, right, preferred_element_type=jnp.float32)
+def multiply(left: jax.Array, right: jax.Array, result: jnp.dtype = FLOAT32) -> jax.Array:
+    """Return left (..., D) times right (D, F): sums in float32, then rounded to the type `result`."""
+    return jnp.dot(left, right, precision=precision(left.dtype), preferred_element_type=result)
+
+
+def precision(dtype: jnp.dtype) -> jax.lax.Precision:
+    """Return how exactly operands of a type are multiplied: as they are, not cut to TF32 or bfloat16."""
+    return jax.lax.Precision.HIGHEST if dtype == jnp.float32 else jax.lax.Precision.DEFAULT
+
+
+def passed_on(dtype: jnp.dtype) -> jnp.dtype:
+    """Return the type of an activation between two products whose operands are `dtype`.
+
+    A GPU would spend as long on writing float32 and reading it again as on the products. A CPU's fast product writes
+    float32 in any case.
+    """
+    return FLOAT32 if jax.default_backend() == "cpu" else dtype
 
 
 def transposed(matrix: jax.Array) -> jax.Array:

@@ -35,7 +35,8 @@ def logits_of(model: config.Model, parameters: Any, tokens_BL: np.ndarray[Any, A
     @jax.jit
     def run(parameters: Any) -> jax.Array:
         bound = definition.bind(parameters)
-        return bound(tokens_BL, *whole_rows(tokens_BL)) @ bound.head().T
+        hidden_BLD = bound(tokens_BL, *whole_rows(tokens_BL))
+        return jnp.matmul(hidden_BLD, bound.head().T, precision="highest")  # not cut to TF32 on a GPU
 
     return np.asarray(run(parameters))
 

@@ -22,7 +22,9 @@ def example(seed: int = 0) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
 
 
 def plain(hidden_BLD: jax.Array, head_VD: jax.Array, targets_BL: jax.Array, weights_BL: jax.Array) -> jax.Array:
-    per_token_BL = optax.softmax_cross_entropy_with_integer_labels(hidden_BLD @ head_VD.T, targets_BL)
+    per_token_BL = optax.softmax_cross_entropy_with_integer_labels(
+        jnp.matmul(hidden_BLD, head_VD.T, precision="highest"), targets_BL
+    )
     return jnp.sum(per_token_BL * weights_BL)
 
 
