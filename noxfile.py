@@ -37,10 +37,13 @@ def beam(session: nox.Session) -> None:
 
 @nox.session
 def gpu(session: nox.Session) -> None:
-    """The tests that need a GPU; the CUDA packages are not in the lock, which only bounds them."""
+    """The tests that say something on a GPU; the CUDA packages are not in the lock, which only bounds them."""
     install(session)
     session.install("-e", ".[gpu]", "--no-build-isolation")
-    session.run("python", "-m", "pytest", "-m", "gpu", *session.posargs, env={"JAX_PLATFORMS": "cuda"})
+    # Models and steps as on a CPU, what needs a GPU, and runs that are killed and resumed.
+    env = {"JAX_PLATFORMS": "cuda", "XLA_PYTHON_CLIENT_PREALLOCATE": "false"}
+    session.run("python", "-m", "pytest", "-m", "gpu or model", *session.posargs, env=env)
+    session.run("python", "-m", "pytest", "tests/whole/test_resume.py", *session.posargs, env=env)
 
 
 @nox.session

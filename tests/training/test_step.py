@@ -48,6 +48,8 @@ def with_train(settings: config.Config, **changes: Any) -> config.Config:
 def mesh_of(parallel: config.Parallel) -> Mesh:
     """A mesh of as many of the eight virtual devices as the axes need."""
     shape = (parallel.data, parallel.fsdp, parallel.tensor)
+    if jax.default_backend() != "cpu" and np.prod(shape) > jax.device_count():
+        pytest.skip(f"needs {np.prod(shape)} devices, here are {jax.device_count()} of {jax.default_backend()}")
     devices = np.array(jax.devices()[: int(np.prod(shape))]).reshape(shape)
     return Mesh(devices, ("data", "fsdp", "tensor"), axis_types=(jax.sharding.AxisType.Auto,) * 3)
 
