@@ -93,6 +93,12 @@ class Data(Origin):
     test_fraction: float = knob(
         0.0, "share of documents kept out of training and validation, for a last test", low=0.0, high=0.5
     )
+    duplicates: str = knob(
+        "drop",
+        "what becomes of a training document that lies in a file of validation_paths, too: left out, trained on, or "
+        "training is refused; counted in any case",
+        choices=("drop", "keep", "fail"),
+    )
     seed: int = knob(-1, "seed of the order of the data; -1: the variable CODEX_DATA_SEED, else run.seed", low=-1)
     chat_template: str = knob("", "file with the jinja template of chats; empty: the one of the tokenizer")
     prompt_separator: str = knob("\n", "what is put between an instruction and its answer")

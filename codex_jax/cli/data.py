@@ -48,7 +48,8 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
             console.say(
                 f"{split:<11}{report.tokens:,} tokens of {report.trained:,} documents; {report.read:,} read,\n"
                 f"{'':<11}{report.held_out:,} of the other split, {report.filtered:,} filtered, "
-                f"{report.quarantined:,} quarantined"
+                f"{report.quarantined:,} quarantined,\n"
+                f"{'':<11}{report.duplicates:,} copies of documents to validate on"
             )
 
 

@@ -5,6 +5,8 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from codex_jax import config
+from codex_jax.data import copies
+from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
@@ -22,6 +24,8 @@ class Part(NamedTuple):
     corpus: Corpus
     weight: Fraction
     """share of the bytes read, beside the others' weights; 0 for all: as large as they are"""
+    copies: Copies
+    """the documents that any source validates on in files of its own"""
 
 
 Mixture = tuple[Part, ...]
@@ -38,17 +42,27 @@ _DECIDE_DOCUMENTS = (
 
 
 def open_mixture(data: config.Data) -> Mixture:
-    """Open every corpus of data.mix, or the one that `data` itself describes; raises what `open_corpus` does."""
+    """Open every corpus of data.mix, or the one that `data` itself describes; raises what `open_corpus` does.
+
+    Nothing of them is read but their ends, and what there is to validate on in files of its own: to know it again.
+    """
+    parts = _parts(data)
+    separate = [(part.corpus.validation, part.data) for part in parts if part.corpus.validation]
+    found = copies.find(separate, data.duplicates)
+    return tuple(part._replace(copies=found) for part in parts)
+
+
+def _parts(data: config.Data) -> list[Part]:
     if not data.mix:
-        return (Part("data", "data", data, open_corpus(data, "data"), Fraction(0)),)
+        return [Part("data", "data", data, open_corpus(data, "data"), Fraction(0), copies.NONE)]
     parts = []
     for name, ingredient in data.mix.items():
         values = {field.name: getattr(ingredient, field.name) for field in dataclasses.fields(config.Origin)}
         key = f"data.mix.{name}"
         own = dataclasses.replace(data, **values)
         # A weight is what was typed: 0.3 is three tenths, not the nearest binary fraction.
-        parts.append(Part(name, key, own, open_corpus(own, key), Fraction(repr(ingredient.weight))))
-    return tuple(parts)
+        parts.append(Part(name, key, own, open_corpus(own, key), Fraction(repr(ingredient.weight)), copies.NONE))
+    return parts
 
 
 def for_training(part: Part) -> Chosen:
@@ -58,6 +72,7 @@ def for_training(part: Part) -> Chosen:
 
 def for_validation(part: Part) -> Chosen:
     """Return what of a source is validated on."""
+    part = part._replace(copies=copies.NONE)  # they are what is validated on
     separate = part.corpus.validation
     return (part._replace(corpus=separate), "all") if separate else (part, "validation")
 
@@ -65,7 +80,14 @@ def for_validation(part: Part) -> Chosen:
 def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     """Return what reads a split of a source."""
     part, split = chosen
-    return Reader(corpus=part.corpus, data=part.data, redact=settings.safety.enabled, split=split, layout=layout)
+    return Reader(
+        corpus=part.corpus,
+        data=part.data,
+        redact=settings.safety.enabled,
+        split=split,
+        layout=layout,
+        copies=part.copies,
+    )
 
 
 def content(settings: config.Config, part: Part) -> dict[str, Any]:
@@ -73,6 +95,8 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
     data, separate = part.data, part.corpus.validation
     return {
         "corpus": part.corpus.fingerprint,
+        "validation": separate.fingerprint if separate else "a share of the corpus",
+        **part.copies.content(),
         "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,

@@ -78,11 +78,9 @@ def train_stream(
     if data.mode == "store":
         return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
-    separate = {part.name: part.corpus.validation.fingerprint for part in parts if part.corpus.validation}
     fingerprint = {
         **_content(settings, parts),
         **layouts.for_training(data, tokenizer).content(),
-        "validation": separate or "a share of the corpus",
         "tokenizer": tokenizer.digest,
         "data.seed": seed,
         "data.sequence_length": data.sequence_length,

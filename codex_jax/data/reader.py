@@ -4,12 +4,14 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 
 from codex_jax import config
-from codex_jax.data import chat, documents
+from codex_jax.data import chat, copies, documents
+from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document, Piece, Turn
 from codex_jax.data.layout import Layout
 from codex_jax.data.lines import Lines
 from codex_jax.data.report import Quarantined, Redaction, Report
+from codex_jax.errors import AssetError
 from codex_jax.safety import engine
 
 
@@ -23,6 +25,7 @@ class Reader:
     split: str
     """train, validation or test; all: every document, whatever the fractions say"""
     layout: Layout
+    copies: Copies = copies.NONE
     lines: Lines = dataclasses.field(default_factory=Lines, init=False, compare=False)
 
     def read(self, units: Iterable[int], report: Report) -> Iterator[list[Piece]]:
@@ -32,7 +35,7 @@ class Reader:
             report.read += 1
             if isinstance(row, BadRow):
                 self._put_aside(path, row, report)
-            elif self._other_split(row):
+            elif self._other_split(row) or self._copied(path, row, report):
                 report.held_out += 1
             else:
                 yield from self._laid_out(path, row, report)
@@ -48,6 +51,19 @@ class Reader:
         if self.split == "all":
             return False
         return documents.split_of(document.digest, self.data.validation_fraction, self.data.test_fraction) != self.split
+
+    def _copied(self, path: str, document: Document, report: Report) -> bool:
+        """Return whether the document is left to validation, which has a copy of it."""
+        if document not in self.copies:
+            return False
+        report.duplicates += 1
+        if self.copies.policy == "fail":
+            number = self.lines.number(path, document.offset) if document.offset is not None else document.line
+            raise AssetError(
+                f"{path}:{number} is also a document of validation_paths; take it out of one of them, or set "
+                "data.duplicates=drop, which leaves it to validation"
+            )
+        return self.copies.policy == "drop"
 
     def _laid_out(self, path: str, document: Document, report: Report) -> Iterator[list[Piece]]:
         """Yield the pieces of the document, if there is anything to learn from."""

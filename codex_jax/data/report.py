@@ -54,11 +54,13 @@ class Report:
     trained: int = 0
     """reached a batch; in the report of a validation split, reached validation"""
     held_out: int = 0
-    """belong to another split"""
+    """belong to another split, or lie in the files of validation as well"""
     filtered: int = 0
     """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0
     """could not be read"""
+    duplicates: int = 0
+    """of all these, copies of what is validated on in files of its own"""
     bytes: int = 0
     """of what the trained documents say, in UTF-8, before redaction"""
     tokens: int = 0

@@ -24,7 +24,7 @@ from codex_jax.data.report import Quarantined, Report
 
 
 FILES = ("tokens.bin", "learnt.bin", "ends.bin", "places.bin", "quarantined.ndjson", "redacted.ndjson")
-COUNTS = ("read", "trained", "held_out", "filtered", "quarantined", "bytes", "tokens")
+COUNTS = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates", "bytes", "tokens")
 
 
 class Facts(NamedTuple):

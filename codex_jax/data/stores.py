@@ -28,13 +28,7 @@ def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
         Encoder(reader=mixture.reader(settings, chosen, layout), tokenizer=tokenizer)
         for chosen in (mixture.for_training(part), mixture.for_validation(part))
     )
-    separate = part.corpus.validation
-    content = {
-        **mixture.content(settings, part),
-        **layout.content(),
-        "validation": separate.fingerprint if separate else "a share of the corpus",
-    }
-    return plan.make_plan(train, held_out, content)
+    return plan.make_plan(train, held_out, {**mixture.content(settings, part), **layout.content()})
 
 
 def directory_of(settings: config.Config, part: Part, made: Plan) -> Path:

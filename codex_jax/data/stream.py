@@ -161,9 +161,9 @@ def nothing_to_learn(reports: list[Report]) -> str:
     for report in reports:
         total.add(report)
     return (
-        f"no document to train on: of {total.read} read, {total.held_out} are held out by data.validation_fraction, "
-        f"{total.filtered} held no text or nothing but secrets, {total.quarantined} could not be read; "
-        "add documents to data.paths"
+        f"no document to train on: of {total.read} read, {total.held_out - total.duplicates} are held out by "
+        f"data.validation_fraction, {total.duplicates} lie in validation_paths as well, {total.filtered} held no text "
+        f"or nothing but secrets, {total.quarantined} could not be read; add documents to data.paths"
     )
 
 

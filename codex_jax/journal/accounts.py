@@ -6,7 +6,7 @@ from codex_jax.data.report import Report
 from codex_jax.tracking.writer import Writer
 
 
-COUNTED = ("read", "trained", "held_out", "filtered", "quarantined")
+COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates")
 
 
 def counts(report: Report) -> dict[str, Any]:

@@ -41,8 +41,8 @@ def add_in_turn(values_TD: jax.Array, rows_T: jax.Array, count: int) -> jax.Arra
 def add_sorted(values_TD: jax.Array, rows_T: jax.Array, count: int) -> jax.Array:
     """Return what `add_in_turn` does, in an order that a GPU keeps to.
 
-    The values are sorted by row and summed along each run of a row by a scan; one value a row is then written. XLA's own
-    deterministic addition sorts single numbers instead of rows and took a fifth of a step (docs/benchmarks.md).
+    The values are sorted by row and summed along each run of a row by a scan; one value a row is then written. XLA's
+    own deterministic addition sorts numbers instead of rows and took a fifth of a step (docs/benchmarks.md).
     """
     order_T = jnp.argsort(rows_T)
     rows_T, values_TD = rows_T[order_T], values_TD[order_T]

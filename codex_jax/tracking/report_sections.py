@@ -14,7 +14,7 @@ from codex_jax.tracking.report_facts import Facts
 
 SAMPLE_CHARS = 4000
 # Documents read, and what became of them, whatever order the ledger has them in.
-COUNTED = ("read", "trained", "held_out", "filtered", "quarantined")
+COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates")
 WHOLE = ("time", "event")
 
 

@@ -62,6 +62,9 @@ EFFECTS: dict[str, Effect] = {
     "data.mode": Effect("store", observers.batches),
     "data.store": Effect("elsewhere", observers.stored_in, {"data.mode": "store"}),
     "data.test_fraction": Effect(0.4, observers.batches),
+    "data.duplicates": Effect(
+        "keep", observers.batches, {"data.paths": ("texts", "others"), "data.validation_paths": ("others",)}
+    ),
     "data.seed": Effect(7, observers.batches),
     "data.text_field": Effect("title", observers.batches, ROWS),
     "data.prompt_field": Effect("title", observers.batches, PAIRS),
