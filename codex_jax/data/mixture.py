@@ -101,4 +101,9 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
+        **({"max_expansion": data.max_expansion} if _is_compressed(part.corpus) else {}),
     }
+
+
+def _is_compressed(corpus: Corpus) -> bool:
+    return corpus.is_compressed or (corpus.validation is not None and corpus.validation.is_compressed)
