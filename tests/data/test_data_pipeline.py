@@ -405,7 +405,7 @@ def test_position_with_other_validation_files_is_refused(tmp_path: Path, rows: P
     state = take(open_stream(settings), 2)[-1][2]
     open_stream(settings).restore(state)
     write_jsonl(other, range(900, 911))
-    with pytest.raises(AssetError, match=r"(?s)other data:\n  validation: "):
+    with pytest.raises(AssetError, match=r"(?s)other data:\n.*  data\.validation: "):
         open_stream(settings).restore(state)
 
 
