@@ -14,7 +14,7 @@ import numpy as np
 
 from codex_jax import cache, config, evaluate, generate, rundir, sharding
 from codex_jax.checkpoint import store
-from codex_jax.data import pipeline, stores
+from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
 from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
@@ -50,15 +50,14 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
-        if settings.data.mode == "store":
-            stores.make(
-                settings, mixture, tokenizer, lambda: stop.raise_if_asked("in the middle of building the store")
-            )
+        made = pipeline.make_stores(
+            settings, mixture, tokenizer, lambda: stop.raise_if_asked("in the middle of building the store")
+        )
         part = sharding.part_of_batch(mesh)
         stream = stack.enter_context(
-            contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part))
+            contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows)
+        validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)

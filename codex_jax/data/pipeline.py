@@ -2,13 +2,13 @@
 
 mixture = open_mixture(config.data)
 tokenizer = make_tokenizer(config, mixture)
-stores.make(config, mixture, tokenizer)        where config.data.mode is store
-stream = train_stream(config, mixture, tokenizer, batch_size)
-batches, report = validation_batches(config, mixture, tokenizer, batch_size)
+made = make_stores(config, mixture, tokenizer)
+stream = train_stream(config, mixture, tokenizer, batch_size, made=made)
+batches, report = validation_batches(config, mixture, tokenizer, batch_size, made=made)
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -21,6 +21,7 @@ from codex_jax.data.encoding import Encoder
 from codex_jax.data.mixture import Chosen, Mixture, open_mixture
 from codex_jax.data.order import Order, Size
 from codex_jax.data.report import Quarantine, Report
+from codex_jax.data.store import Store
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.data.window import Builder
@@ -32,6 +33,7 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 __all__ = [
     "Mixture",
     "Stream",
+    "make_stores",
     "make_tokenizer",
     "open_mixture",
     "train_stream",
@@ -67,17 +69,32 @@ def train_tokenizer(settings: config.Config, parts: Mixture) -> Tokenizer:
     )
 
 
+def make_stores(
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, between: Callable[[], None] = lambda: None
+) -> list[Store]:
+    """Return the stores of data.mode=store, made now where they are missing; none where data are streamed.
+
+    `between` is called several times a second while they are made, and may raise to stop.
+    """
+    return stores.make(settings, parts, tokenizer, between) if settings.data.mode == "store" else []
+
+
 def train_stream(
-    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, shard: tuple[int, int] = (0, 1)
+    settings: config.Config,
+    parts: Mixture,
+    tokenizer: Tokenizer,
+    batch_size: int,
+    shard: tuple[int, int] = (0, 1),
+    made: Sequence[Store] = (),
 ) -> Stream:
     """Return the stream of training batches, at its beginning; nothing is read before the first batch is asked for.
 
-    `shard` = (index, count) is the part of each batch to yield, for one of several hosts. Raises AssetError when
-    data.mode=store and there is no store, or one of other data.
+    `shard` = (index, count) is the part of each batch to yield, for one of several hosts; `made` are the stores, which
+    are looked for where they are not given. Raises AssetError when there is none, or one of other data.
     """
     data, seed = settings.data, _seed(settings)
     if data.mode == "store":
-        return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed)
+        return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed, made)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
     fingerprint = {
         **_content(settings, parts),
@@ -94,14 +111,14 @@ def train_stream(
 
 
 def validation_batches(
-    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, made: Sequence[Store] = ()
 ) -> tuple[list[Batch], Report]:
     """Return eval.num_batches batches of the validation split, fewer when it is smaller, and what was read for them.
 
     They depend on the data alone, not on any seed. Raises AssetError when nothing is held out.
     """
     if settings.data.mode == "store":
-        return stores.validation_batches(settings, parts, tokenizer, batch_size, _FIXED_SEED)
+        return stores.validation_batches(settings, parts, tokenizer, batch_size, _FIXED_SEED, made)
     build = _builder(settings, [mixture.for_validation(part) for part in parts], tokenizer, _FIXED_SEED)
     return validation.batches(build, batch_size, settings.eval.num_batches)
 

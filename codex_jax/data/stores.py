@@ -1,7 +1,7 @@
 """The stores of a mixture, one for each source: where they are, what they are to hold, and what they yield."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -58,9 +58,14 @@ def train_stream(
     batch_size: int,
     shard: tuple[int, int],
     seed: int,
+    made: Sequence[Store],
 ) -> StoreStream:
-    """Return the stream of training batches; AssetError when a store is missing, or one of other data."""
-    blend, found = _open(settings, parts, tokenizer, "train", seed)
+    """Return the stream of training batches; AssetError when a store is missing, or one of other data.
+
+    `made` are the stores where they have just been made or opened, else nothing.
+    """
+    found = made or _found(settings, parts, tokenizer)
+    blend = _blend(settings, parts, found, "train", seed)
     for count, report in zip(blend.counts, blend.reports, strict=True):
         if not count:
             raise AssetError(nothing_to_learn([report]))
@@ -79,18 +84,19 @@ def train_stream(
 
 
 def validation_batches(
-    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, seed: int
+    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, seed: int, made: Sequence[Store]
 ) -> tuple[list[Batch], Report]:
-    """Return the batches to validate on, and what was read for them."""
-    blend, _ = _open(settings, parts, tokenizer, "validation", seed)
+    """Return the batches to validate on, and what was read for them; `made` as in `train_stream`."""
+    blend = _blend(settings, parts, made or _found(settings, parts, tokenizer), "validation", seed)
     return validation.of_stores(blend, settings.data, batch_size, settings.eval.num_batches)
 
 
-def _open(
-    settings: config.Config, parts: Mixture, tokenizer: Tokenizer, split: str, seed: int
-) -> tuple[Blend, list[Store]]:
+def _found(settings: config.Config, parts: Mixture, tokenizer: Tokenizer) -> list[Store]:
     plans = [(part, plan_of(settings, part, tokenizer)) for part in parts]
-    found = [store.open_store(directory_of(settings, part, made), made) for part, made in plans]
+    return [store.open_store(directory_of(settings, part, made), made) for part, made in plans]
+
+
+def _blend(settings: config.Config, parts: Mixture, found: Sequence[Store], split: str, seed: int) -> Blend:
     # A weight is a share of the bytes of the files, as in a stream: of a file with more of them a row counts less.
     weights = [part.weight / part.corpus.num_bytes for part in parts]
-    return Blend(found, weights, split, settings.data, seed), found
+    return Blend(found, weights, split, settings.data, seed)

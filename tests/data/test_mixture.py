@@ -82,7 +82,8 @@ def test_stores_of_a_mixture_come_in_the_shares_of_their_weights(stored: config.
 
 
 def test_every_row_of_every_store_comes_once_in_its_epoch(stored: config.Config) -> None:
-    blend, _ = stores._open(stored, pipeline.open_mixture(stored.data), corpora.TOKENIZER, "train", 0)
+    mixture = pipeline.open_mixture(stored.data)
+    blend = stores._blend(stored, mixture, stores._found(stored, mixture, corpora.TOKENIZER), "train", 0)
     found_B, numbers_B = blend.deal(np.arange(40_000))
     for store, count in enumerate(blend.counts):
         mine = np.sort(numbers_B[found_B == store])
