@@ -133,7 +133,16 @@ class Data(Origin):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Safety:
-    enabled: bool = knob(True, "redact secrets and personal data before text is tokenised; off is recorded as a bypass")
+    enabled: bool = knob(True, "examine every text by the policy; false lets all through as it is, and needs a reason")
+    policy: str = knob("", "file of rules, YAML, JSON or a gitleaks.toml; empty: those that come with the package")
+    on_block: str = knob(
+        "quarantine",
+        "what becomes of a document that a rule blocks: it is left out and counted, or training stops",
+        choices=("quarantine", "stop"),
+    )
+    classifier: str = knob("", "module:function(text, stage) of your own; what it does not call true is blocked")
+    bypass: bool = knob(False, "let blocked texts through, what is redacted stays redacted; needs a reason")
+    bypass_reason: str = knob("", "why safety is off or bypassed; recorded wherever the run is")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -49,6 +49,17 @@ _RULES = (
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
     _Rule(
+        ("safety.enabled", "safety.bypass_reason"),
+        lambda enabled, reason: enabled or reason.strip(),
+        "safety.enabled={} needs a reason, which is recorded: safety.bypass_reason=WHY",
+    ),
+    _Rule(
+        ("safety.bypass", "safety.bypass_reason"),
+        lambda bypass, reason: not bypass or reason.strip(),
+        "safety.bypass={} needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
+        "CODEX_SAFETY_BYPASS_REASON",
+    ),
+    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",

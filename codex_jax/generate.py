@@ -10,22 +10,35 @@ import jax
 import jax.numpy as jnp
 
 from codex_jax import config
+from codex_jax.errors import ConfigError
 from codex_jax.models import build
+from codex_jax.safety.gate import Verdict
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
 Sample = Callable[[dict[str, Any], jax.Array], str]
 
 
-def make(settings: config.Config, definition: build.Definition, tokenizer: Tokenizer, opening: Sequence[int]) -> Sample:
-    """Return `sample(parameters, key) -> text`: the configured prompt and `generate.num_tokens` tokens after it.
+def make(
+    settings: config.Config,
+    definition: build.Definition,
+    tokenizer: Tokenizer,
+    asked: Verdict,
+    opening: Sequence[int],
+) -> Sample:
+    """Return `sample(parameters, key) -> text`: the prompt asked for and `generate.num_tokens` tokens after it.
 
     Without a prompt it is `opening`, a few tokens of the data. It is shortened from the left to what leaves room in the
-    context. Compiled once, at the first call.
+    context. Compiled once, at the first call. ConfigError for a prompt that the safety policy blocks.
     """
     options = settings.generate
+    if asked.blocked:
+        raise ConfigError(
+            f"generate.prompt is blocked by the safety policy ({', '.join(asked.blocked)}); ask for something else, or "
+            "change safety.policy"
+        )
     # Not the end token alone: where documents are isolated nothing is learnt to follow it.
-    prompt = tokenizer.encode([options.prompt])[0].tolist() or list(opening)
+    prompt = tokenizer.encode([asked.text])[0].tolist() or list(opening)
     prompt = prompt[-(settings.model.context_length - options.num_tokens) :]
     length = len(prompt) + options.num_tokens
     room = length + length % 2  # fused kernels take even lengths only; what is behind a token does not reach it

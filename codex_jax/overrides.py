@@ -1,6 +1,7 @@
 """From a config file and a command line to settings, with the origin of every value."""
 
 import importlib.util
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +10,15 @@ from ml_collections import ConfigDict
 
 from codex_jax import config, schema
 from codex_jax.errors import ConfigError
+
+
+# Set, they take the place of a default, and of nothing that a file or the command line says.
+VARIABLES = {
+    "safety.bypass": "CODEX_SAFETY_BYPASS",
+    "safety.bypass_reason": "CODEX_SAFETY_BYPASS_REASON",
+    "safety.classifier": "CODEX_SAFETY_CLASSIFIER",
+    "safety.policy": "CODEX_SAFETY_POLICY_PATH",
+}
 
 
 class Spec(NamedTuple):
@@ -71,6 +81,10 @@ def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config
     for name, text in changes:
         given[name] = _read_text(text, kinds[name]) if name in kinds else text
         origin[name] = "command line"
+    for name, variable in VARIABLES.items():
+        if (text := os.environ.get(variable, "")) and origin.get(name) == "default":
+            given[name] = _read_text(text, kinds[name])
+            origin[name] = f"variable {variable}"
     return config.resolve(given), origin
 
 

@@ -12,17 +12,18 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from codex_jax import atomic, config, schema
+from codex_jax import atomic, schema
 from codex_jax.errors import AssetError, ConfigError
 
 
 # What may differ between the processes that make up one run. All else decides its numbers. Where the data and the
-# tokenizer lie does not: the stream's fingerprint covers their content.
+# tokenizer lie does not, nor where the policy does: the stream's fingerprint covers their content.
 MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel)\.",
     r"^train\.log_every$",
     r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
-    r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind))$",
+    r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",
+    r"^safety\.(on_block|bypass_reason)$",
 )
 
 
@@ -75,15 +76,15 @@ def _open_lock(workdir: Path) -> FileIO:
         raise AssetError(f"{workdir} cannot be written ({reason}); choose another --workdir") from error
 
 
-def identify(workdir: Path, settings: config.Config, resumed: Mapping[str, Any] | None) -> str:
+def identify(workdir: Path, settings: Mapping[str, Any], resumed: Mapping[str, Any] | None) -> str:
     """Return the run id: the one of the run that is resumed, or of config.json, `CODEX_RUN_ID`, or a new one.
 
-    `resumed` is the meta of the checkpoint to go on from; ConfigError lists every setting that differs from it.
-    AssetError when there is no checkpoint and config.json is damaged.
+    `settings` are plain values as they may be shown, `resumed` is the meta of the checkpoint to go on from; ConfigError
+    lists every setting that differs from it. AssetError when there is no checkpoint and config.json is damaged.
     """
     path = workdir / "config.json"
     if resumed is not None:
-        refuse_changes(resumed["settings"], config.to_dict(settings), workdir)
+        refuse_changes(resumed["settings"], settings, workdir)
         return str(resumed["run_id"])
     if path.exists():
         return _read_run_id(path)
@@ -91,11 +92,9 @@ def identify(workdir: Path, settings: config.Config, resumed: Mapping[str, Any] 
     return os.environ.get("CODEX_RUN_ID") or fresh
 
 
-def begin(workdir: Path, run_id: str, settings: config.Config, origin: Mapping[str, str]) -> None:
+def begin(workdir: Path, run_id: str, settings: Mapping[str, Any], origin: Mapping[str, str]) -> None:
     """Write config.json. Call it when nothing of the settings can be refused any more: they may differ from before."""
-    write_json(
-        workdir / "config.json", {"run_id": run_id, "settings": config.to_dict(settings), "origin": dict(origin)}
-    )
+    write_json(workdir / "config.json", {"run_id": run_id, "settings": settings, "origin": dict(origin)})
 
 
 def _read_run_id(path: Path) -> str:
@@ -106,11 +105,6 @@ def _read_run_id(path: Path) -> str:
             f"{path} is damaged ({type(error).__name__}: {error}), and no checkpoint says which run this is; "
             "remove it, or choose another --workdir"
         ) from error
-
-
-def meta(run_id: str, settings: config.Config) -> dict[str, Any]:
-    """Return what a checkpoint must carry for `identify` to know the run again."""
-    return {"run_id": run_id, "settings": config.to_dict(settings)}
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:

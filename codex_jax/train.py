@@ -19,6 +19,7 @@ from codex_jax.errors import ConfigError
 from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
 from codex_jax.models import build
+from codex_jax.safety import gate
 from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
@@ -43,7 +44,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         start = found.step if found else 0
         if not found:
             ledger.refuse_to_lose_a_run(workdir)
-        run_id = rundir.identify(workdir, settings, found.meta if found else None)
+        guard = gate.of(settings.safety)
+        shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
+        run_id = rundir.identify(workdir, shown, found.meta if found else None)
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
         mixture = pipeline.open_mixture(settings.data)
@@ -61,7 +64,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
-        sample = generate.make(settings, model.definition, tokenizer, validation[0].opening())
+        prompt = guard.examine(settings.generate.prompt, "prompt")
+        sample = generate.make(settings, model.definition, tokenizer, prompt, validation[0].opening())
 
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
         if found:
@@ -72,19 +76,19 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             state = model.initial()
             totals = Totals()
 
-        rundir.begin(workdir, run_id, settings, origin)
+        rundir.begin(workdir, run_id, shown, origin)
         writer = stack.enter_context(
             open_writer(
                 workdir,
                 run_id=run_id,
                 resume_step=start,
                 tracking=settings.tracking,
-                settings=config.to_dict(settings),
+                settings=shown,
             )
         )
-        made_with = dossier.open_run(workdir, settings, model.definition, tokenizer, mixture, stream.fingerprint)
+        made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint)
         recorder = Recorder(writer, settings, model.definition, start, totals)
-        stack.enter_context(dossier.ending(writer, workdir, recorder))
+        stack.enter_context(dossier.ending(writer, workdir, recorder, guard))
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
@@ -97,7 +101,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         if found:
             dossier.resume_run(writer, made_with, start, num_steps, found.skipped)
         else:
-            dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out)
+            dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
@@ -108,13 +112,13 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
                 paused = time.perf_counter()
-                text = sample(state.parameters, jax.random.fold_in(state.key, done))
+                text = guard.examine(sample(state.parameters, jax.random.fold_in(state.key, done)), "output")
                 recorder.evaluated(done, evaluate_model(state.parameters), text)
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
                 writer.sync()
-                meta = rundir.meta(run_id, settings) | {"totals": dataclasses.asdict(recorder.totals)}
+                meta = {"run_id": run_id, "settings": shown, "totals": dataclasses.asdict(recorder.totals)}
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

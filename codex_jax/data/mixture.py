@@ -10,7 +10,7 @@ from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
-from codex_jax.safety import engine
+from codex_jax.safety import gate
 
 
 class Part(NamedTuple):
@@ -26,6 +26,8 @@ class Part(NamedTuple):
     """share of the bytes read, beside the others' weights; 0 for all: as large as they are"""
     copies: Copies
     """the documents that any source validates on in files of its own"""
+    stage: str = "train"
+    """of the safety policy: train or eval"""
 
 
 Mixture = tuple[Part, ...]
@@ -72,7 +74,7 @@ def for_training(part: Part) -> Chosen:
 
 def for_validation(part: Part) -> Chosen:
     """Return what of a source is validated on."""
-    part = part._replace(copies=copies.NONE)  # they are what is validated on
+    part = part._replace(copies=copies.NONE, stage="eval")  # the copies are what is validated on
     separate = part.corpus.validation
     return (part._replace(corpus=separate), "all") if separate else (part, "validation")
 
@@ -83,7 +85,9 @@ def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     return Reader(
         corpus=part.corpus,
         data=part.data,
-        redact=settings.safety.enabled,
+        gate=gate.of(settings.safety),
+        stop_if_blocked=settings.safety.on_block == "stop",
+        stage=part.stage,
         split=split,
         layout=layout,
         copies=part.copies,
@@ -97,7 +101,7 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
         "corpus": part.corpus.fingerprint,
         "validation": separate.fingerprint if separate else "a share of the corpus",
         **part.copies.content(),
-        "safety": engine.default().policy_digest() if settings.safety.enabled else "off",
+        "safety": gate.of(settings.safety).content(),
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},

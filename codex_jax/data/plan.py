@@ -8,7 +8,7 @@ A store is a directory. Its shards are ranges of units in the order of the files
                  learnt.bin     a bit for each id, the lowest of a byte first: 1 where it may be a target
                  ends.bin       int64, the place behind each document
                  places.bin     int64 pairs: the file of each document, and the byte it begins at
-                 quarantined.ndjson, redacted.ndjson
+                 quarantined.ndjson, safety.ndjson
                  facts.json     counts, and size and SHA-256 of the files above
 """
 
@@ -22,7 +22,7 @@ from codex_jax.data.encoding import Encoder
 
 # Raised by hand whenever the same files and settings give other bytes: a test holds the bytes of a small store and
 # fails when they change. A digest of the modules would throw away weeks of work for a comment.
-FORMAT = 1
+FORMAT = 2
 # A worker is lost for a quarter of a minute at most, and 10 TB are some 160,000 shards.
 SHARD_BYTES = 64_000_000
 # As much is read, redacted and tokenised at a time.

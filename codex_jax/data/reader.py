@@ -1,7 +1,7 @@
 """Documents of one split of a corpus, redacted and laid out, with every other document accounted for."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from codex_jax import config
 from codex_jax.data import chat, copies, documents
@@ -10,9 +10,9 @@ from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document, Piece, Turn
 from codex_jax.data.layout import Layout
 from codex_jax.data.lines import Lines
-from codex_jax.data.report import Quarantined, Redaction, Report
-from codex_jax.errors import AssetError
-from codex_jax.safety import engine
+from codex_jax.data.report import Found, Quarantined, Report
+from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.safety.gate import Finding, Gate
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -21,10 +21,14 @@ class Reader:
 
     corpus: Corpus
     data: config.Data
-    redact: bool
+    gate: Gate
     split: str
     """train, validation or test; all: every document, whatever the fractions say"""
     layout: Layout
+    stage: str = "train"
+    """of the safety policy: train or eval"""
+    stop_if_blocked: bool = False
+    """safety.on_block"""
     copies: Copies = copies.NONE
     lines: Lines = dataclasses.field(default_factory=Lines, init=False, compare=False)
 
@@ -41,11 +45,13 @@ class Reader:
                 yield from self._laid_out(path, row, report)
 
     def _put_aside(self, path: str, row: BadRow, report: Report) -> None:
-        line = row.line
-        if line is None and row.offset is not None:
-            line = self.lines.number(path, row.offset)
         report.quarantined += 1
-        report.rows.append(Quarantined(path, line, row.offset, row.reason))
+        report.rows.append(Quarantined(path, self._line(path, row), row.offset, row.reason))
+
+    def _line(self, path: str, row: BadRow | Document) -> int | None:
+        if row.line is None and row.offset is not None:
+            return self.lines.number(path, row.offset)
+        return row.line
 
     def _other_split(self, document: Document) -> bool:
         if self.split == "all":
@@ -58,21 +64,22 @@ class Reader:
             return False
         report.duplicates += 1
         if self.copies.policy == "fail":
-            number = self.lines.number(path, document.offset) if document.offset is not None else document.line
             raise AssetError(
-                f"{path}:{number} is also a document of validation_paths; take it out of one of them, or set "
-                "data.duplicates=drop, which leaves it to validation"
+                f"{path}:{self._line(path, document)} is also a document of validation_paths; take it out of one of "
+                "them, or set data.duplicates=drop, which leaves it to validation"
             )
         return self.copies.policy == "drop"
 
     def _laid_out(self, path: str, document: Document, report: Report) -> Iterator[list[Piece]]:
-        """Yield the pieces of the document, if there is anything to learn from."""
-        turns = self._redacted(path, document, report)
+        """Yield the pieces of the document, if it may pass and there is anything to learn from."""
+        turns, blocked = self._examined(path, document, report)
+        if blocked:
+            report.blocked += 1
+            return self._refuse(path, document, blocked)
         try:
             pieces = self.layout(turns)
         except chat.Refused as refusal:
-            self._put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
-            return
+            return self._put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
         if any(piece.learnt and piece.text.strip() for piece in pieces):
             report.trained += 1
             report.bytes += sum(len(text.encode()) for text, _ in document.parts)
@@ -80,17 +87,27 @@ class Reader:
         else:
             report.filtered += 1
 
-    def _redacted(self, path: str, document: Document, report: Report) -> list[Turn]:
-        """Return the parts without what the safety policy finds; each is searched on its own."""
-        turns, before = [], 0
+    def _refuse(self, path: str, document: Document, blocked: Sequence[str]) -> None:
+        if self.stop_if_blocked:
+            place = Quarantined(path, self._line(path, document), document.offset, f"blocked by {', '.join(blocked)}")
+            raise TrainingStopped(
+                f"{place}; take the document out, change the policy, or set safety.on_block=quarantine"
+            )
+
+    def _examined(self, path: str, document: Document, report: Report) -> tuple[list[Turn], list[str]]:
+        """Return the parts as they may be seen, each examined on its own, and the rules that block the document."""
+        turns, blocked, before = [], set[str](), 0
         for text, role in document.parts:
-            found = engine.default().examine(text, "train") if self.redact else engine.Decision([(text, True)], [], ())
-            for rule, action, _, start, end in found.matches:
-                if action == "flag":
-                    continue
-                report.redactions[rule] += 1
-                place = (path, document.offset, before + start, before + end, document.digest, document.line)
-                report.findings.append(Redaction(rule, *place))
-            turns.append(Turn(role, [Piece(*piece) for piece in found.pieces if piece[0]]))
+            verdict = self.gate.examine(text, self.stage)
+            for finding in verdict.findings:
+                self._note(path, document, finding, before, report)
+            turns.append(Turn(role, [Piece(*piece) for piece in verdict.pieces if piece[0]]))
+            blocked.update(verdict.blocked)
             before += len(text)
-        return turns
+        return turns, sorted(blocked)
+
+    def _note(self, path: str, document: Document, found: Finding, before: int, report: Report) -> None:
+        report.safety[f"{found.action}/{found.rule}"] += 1
+        span = (before + found.start, before + found.end)
+        place = (path, document.offset, *span, document.digest, document.line)
+        report.findings.append(Found(found.rule, found.action, self.stage, *place, found.hash))

@@ -16,10 +16,13 @@ _SHOWN = 5
 REST = "the rest of the file is not read"
 
 
-class Redaction(NamedTuple):
-    """Something the safety policy found. What it was is not kept."""
+class Found(NamedTuple):
+    """Something the safety policy found in a document. What it was is not kept."""
 
     rule: str
+    action: str
+    """redact, block, flag or bypass"""
+    stage: str
     file: str
     offset: int | None
     """of the document in the text of the file, in bytes; None in tables"""
@@ -30,6 +33,8 @@ class Redaction(NamedTuple):
     """SHA-256 of the document"""
     line: int | None = None
     """of the document, where the source knows it; in tables the number of its row, from 1"""
+    hash: str = ""
+    """keyed hash of what was found; none in a store, which is to be the same on every machine"""
 
 
 class Quarantined(NamedTuple):
@@ -55,7 +60,7 @@ class Quarantined(NamedTuple):
 
 @dataclasses.dataclass(kw_only=True)
 class Report:
-    """Counts of documents; `read` is the sum of the next four."""
+    """Counts of documents; `read` is the sum of the next five."""
 
     read: int = 0
     trained: int = 0
@@ -66,15 +71,17 @@ class Report:
     """hold nothing to learn from: no text, or nothing but what was redacted"""
     quarantined: int = 0
     """could not be read"""
+    blocked: int = 0
+    """must not pass, by the safety policy"""
     duplicates: int = 0
     """of all these, copies of what is validated on in files of its own"""
     bytes: int = 0
     """of what the trained documents say, in UTF-8, before redaction"""
     tokens: int = 0
     """of the trained documents, with one for each end"""
-    redactions: Counter[str] = dataclasses.field(default_factory=Counter)
-    """findings by rule"""
-    findings: list[Redaction] = dataclasses.field(default_factory=list)
+    safety: Counter[str] = dataclasses.field(default_factory=Counter)
+    """findings by action and rule: redact/email"""
+    findings: list[Found] = dataclasses.field(default_factory=list)
     rows: list[Quarantined] = dataclasses.field(default_factory=list)
     """the quarantined ones"""
 

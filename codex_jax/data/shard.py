@@ -23,8 +23,8 @@ from codex_jax.data.reader import Reader
 from codex_jax.data.report import Quarantined, Report
 
 
-FILES = ("tokens.bin", "learnt.bin", "ends.bin", "places.bin", "quarantined.ndjson", "redacted.ndjson")
-COUNTS = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates", "bytes", "tokens")
+FILES = ("tokens.bin", "learnt.bin", "ends.bin", "places.bin", "quarantined.ndjson", "safety.ndjson")
+COUNTS = ("read", "trained", "held_out", "filtered", "quarantined", "blocked", "duplicates", "bytes", "tokens")
 
 
 class Facts(NamedTuple):
@@ -35,13 +35,14 @@ class Facts(NamedTuple):
     documents: int
     counts: dict[str, Any]
     """whole numbers by the names of COUNTS"""
-    redactions: dict[str, int]
+    safety: dict[str, int]
+    """findings by action and rule"""
     files: dict[str, list[Any]]
     """bytes and SHA-256 by name"""
 
     def report(self) -> Report:
         """Return the counts as a report; the places of what it counts stay in the files."""
-        return dataclasses.replace(Report(redactions=Counter(self.redactions)), **self.counts)
+        return dataclasses.replace(Report(safety=Counter(self.safety)), **self.counts)
 
 
 def directory_of(store: Path, number: int) -> Path:
@@ -136,7 +137,7 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
             ends.append(flat.ends_D + place)
             place += flat.tokens_T.size
             files["quarantined.ndjson"].write(_lines(report.rows))
-            files["redacted.ndjson"].write(_lines(report.findings))
+            files["safety.ndjson"].write(_lines(report.findings))
             total.add(dataclasses.replace(report, rows=[], findings=[]))
         files["learnt.bin"].write(np.packbits(np.concatenate(keeps), bitorder="little"))
         files["ends.bin"].write(np.concatenate(ends).astype("<i8"))
@@ -146,7 +147,7 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
             tokens=place,
             documents=len(reader.places),
             counts={name: getattr(total, name) for name in COUNTS},
-            redactions=dict(sorted(total.redactions.items())),
+            safety=dict(sorted(total.safety.items())),
             files={name: [file.bytes, file.sha256.hexdigest()] for name, file in files.items()},
         )
     (draft / "facts.json").write_text(json.dumps(facts._asdict(), indent=1, sort_keys=True) + "\n")

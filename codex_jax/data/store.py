@@ -3,7 +3,7 @@
     {"schema": 1, "root": "93ab...", "content": {...}, "made_with": {...},
      "sources": [{"name", "path", "bytes", "mtime_ns", "inode", "sha256"}, ...],
      "splits": {"train": {"read": 60, "trained": 54, ...}, "validation": ...},
-     "shards": [{"split", "tokens", "documents", "counts", "redactions", "files"}, ...]}
+     "shards": [{"split", "tokens", "documents", "counts", "safety", "files"}, ...]}
 
 `root` is the digest of all else. This finds damage; it does not stop a forger, who can write a new manifest.
 """
@@ -77,7 +77,7 @@ _DECIDING = ("google-re2", "tokenizers")
 
 
 def _counts(report: Report) -> dict[str, Any]:
-    return {name: getattr(report, name) for name in shard.COUNTS} | {"redactions": dict(report.redactions)}
+    return {name: getattr(report, name) for name in shard.COUNTS} | {"safety": dict(report.safety)}
 
 
 def read(directory: Path) -> Store:

@@ -1,5 +1,6 @@
 """The stores of a mixture, one for each source: where they are, what they are to hold, and what they yield."""
 
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -24,9 +25,11 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
     """Return what the store of a source is to hold; its weight is a matter of reading."""
     layout = layouts.for_training(settings.data, tokenizer)
+    chosen = (mixture.for_training(part), mixture.for_validation(part))
+    readers = [mixture.reader(settings, one, layout) for one in chosen]
     train, held_out = (
-        Encoder(reader=mixture.reader(settings, chosen, layout), tokenizer=tokenizer)
-        for chosen in (mixture.for_training(part), mixture.for_validation(part))
+        Encoder(reader=dataclasses.replace(reader, gate=reader.gate.unkeyed()), tokenizer=tokenizer)
+        for reader in readers
     )
     return plan.make_plan(train, held_out, {**mixture.content(settings, part), **layout.content()})
 

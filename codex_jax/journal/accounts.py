@@ -4,22 +4,34 @@ from typing import Any
 
 from codex_jax.console import warn
 from codex_jax.data.report import Report
+from codex_jax.safety.gate import Verdict
 from codex_jax.tracking.writer import Writer
 
 
-COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates")
+COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "blocked", "duplicates")
 
 
 def counts(report: Report) -> dict[str, Any]:
-    """Return how many documents met which end, and what was redacted by rule."""
-    return {name: getattr(report, name) for name in COUNTED} | {"redactions": dict(report.redactions)}
+    """Return how many documents met which end, and what the safety policy found, by action and rule."""
+    return {name: getattr(report, name) for name in COUNTED} | {"safety": dict(report.safety)}
 
 
 def write_exceptions(writer: Writer, step: int, split: str, report: Report) -> None:
-    """Write an event for each row that could not be read and each redaction the report lists."""
+    """Write an event for each row that could not be read and each finding of the safety policy the report lists."""
     for row in report.rows:
         if row.ends_file:
             warn(str(row))
         writer.event("data.quarantined", step, {"split": split, **row._asdict()})
-    for finding in report.findings:
-        writer.event("safety.redacted", step, {"split": split, **finding._asdict()})
+    for found in report.findings:
+        writer.event(event_of(found.action), step, {"split": split, **found._asdict()})
+
+
+def write_verdict(writer: Writer, step: int, stage: str, verdict: Verdict) -> None:
+    """Write an event for each finding in a text that is in no file: a prompt, a sample."""
+    for found in verdict.findings:
+        writer.event(event_of(found.action), step, {"stage": stage, **found._asdict()})
+
+
+def event_of(action: str) -> str:
+    """Return what the ledger calls a decision of the safety policy."""
+    return "safety." + {"redact": "redacted", "block": "blocked", "flag": "flagged", "bypass": "bypassed"}[action]

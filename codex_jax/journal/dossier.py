@@ -16,15 +16,17 @@ from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
 from codex_jax.journal.recorder import Recorder
 from codex_jax.models import build
+from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.tracking import progress, provenance, report, report_facts, system
+from codex_jax.tracking import ledger, progress, provenance, report, report_facts, system
 from codex_jax.tracking.writer import Writer
 
 
 def open_run(
     workdir: Path,
     settings: config.Config,
+    guard: Gate,
     definition: build.Definition,
     tokenizer: Tokenizer,
     mixture: Mixture,
@@ -38,8 +40,9 @@ def open_run(
         "config": digest.of_json(config.to_dict(settings)),
         "data": digest.of_json(fingerprint),
         "tokenizer": tokenizer.digest,
+        "safety": guard.content(),
     }
-    record = provenance.collect(argv=sys.argv, digests=digests, code=Path(__file__).parent)
+    record = guard.outward(provenance.collect(argv=sys.argv, digests=digests, code=Path(__file__).parent))
     rundir.write_json(workdir / "provenance.json", record)
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
@@ -52,8 +55,7 @@ def open_run(
         size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
-    if not settings.safety.enabled:
-        warn("safety.enabled=false: secrets and personal data are trained on as they are")
+    _warn_of_bypass(settings.safety, guard)
     return {
         "config_digest": digests["config"],
         "commit": (record["git"] or {}).get("commit"),
@@ -61,9 +63,23 @@ def open_run(
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
-        "safety_enabled": settings.safety.enabled,
+        "safety": guard.outward(_bypass(settings.safety)),
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
     }
+
+
+def _bypass(safety: config.Safety) -> dict[str, Any]:
+    """Return whether texts are let through that would be stopped, and why."""
+    off = not safety.enabled or safety.bypass
+    return {"enabled": safety.enabled, "bypass": safety.bypass, **({"reason": safety.bypass_reason} if off else {})}
+
+
+def _warn_of_bypass(safety: config.Safety, guard: Gate) -> None:
+    reason = guard.outward(safety.bypass_reason)
+    if not safety.enabled:
+        warn(f"safety.enabled=false: secrets and personal data are trained on as they are. The reason given: {reason}")
+    elif safety.bypass:
+        warn(f"safety.bypass=true: what the policy blocks is let through. The reason given: {reason}")
 
 
 def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:
@@ -85,9 +101,11 @@ def _tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> dict[str, An
     }
 
 
-def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held_out: Report) -> None:
+def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held_out: Report, prompt: Verdict) -> None:
     """Write the first rows of the ledger: the start, and what a model must beat on the validation data."""
     writer.event("run.started", 0, made_with)
+    _record_bypass(writer, made_with, 0)
+    accounts.write_verdict(writer, 0, "prompt", prompt)
     accounts.write_exceptions(writer, 0, "validation", held_out)
     writer.event("data.validation", 0, {**accounts.counts(held_out), "bytes": held_out.bytes})
     writer.scalars(0, "baseline", {"unigram_entropy": entropy})
@@ -98,12 +116,19 @@ def resume_run(
 ) -> None:
     """Write down, and say, where the run goes on and which checkpoints were passed over."""
     writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped], **made_with})
+    _record_bypass(writer, made_with, step)
     for other, reason in skipped:
         warn(f"checkpoint {other} is not used: {reason}")
     if step == num_steps:
         say(f"finished   at step {step} already; to train longer, take another --workdir")
     else:
         say(f"resume     from step {step} of {num_steps}")
+
+
+def _record_bypass(writer: Writer, made_with: Mapping[str, Any], step: int) -> None:
+    """Write down that texts are let through: a process each, since each may have another reason."""
+    if "reason" in made_with["safety"]:
+        writer.event(ledger.BYPASS, step, made_with["safety"])
 
 
 def name_leftovers(removed: Sequence[str]) -> None:
@@ -113,14 +138,14 @@ def name_leftovers(removed: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
+def ending(writer: Writer, workdir: Path, recorder: Recorder, guard: Gate) -> Iterator[None]:
     """When the run ends, in whatever way but a kill, write that down with report.html; print the results at the end."""
     try:
         yield
     except CodexError as error:
         status = "interrupted" if isinstance(error, Interrupted) else "stopped"
         with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
-            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error)})
+            _end(writer, workdir, recorder.step, {"status": status, "reason": guard.outward(str(error))})
         raise
     facts, path = _end(writer, workdir, recorder.step, {"status": "finished"})
     say("")

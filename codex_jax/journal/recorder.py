@@ -15,7 +15,7 @@ from codex_jax.data.report import Report
 from codex_jax.errors import CodexError, TrainingStopped
 from codex_jax.journal import accounts
 from codex_jax.models import build
-from codex_jax.safety import engine
+from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import flops
@@ -37,8 +37,8 @@ class Totals:
     tokens: int = 0
     """weighted tokens that were learnt from"""
     documents: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(accounts.COUNTED, 0))
-    redactions: dict[str, int] = dataclasses.field(default_factory=dict)
-    """findings by rule"""
+    safety: dict[str, int] = dataclasses.field(default_factory=dict)
+    """findings by action and rule"""
 
 
 class Recorder:
@@ -114,10 +114,13 @@ class Recorder:
         if due:
             self._write_speed(step, row["loss"])
 
-    def evaluated(self, step: int, metrics: Mapping[str, float], sample: str) -> None:
-        """Write down an evaluation and a sample, redacted like any text that reaches a file."""
-        shown = engine.default().examine(sample, "output").text if self._settings.safety.enabled else sample
+    def evaluated(self, step: int, metrics: Mapping[str, float], sample: Verdict) -> None:
+        """Write down an evaluation and what may be seen of a sample."""
+        shown = sample.shown
         self._writer.scalars(step, "validation", metrics)
+        if self.totals.safety:
+            self._writer.scalars(step, "safety", self.totals.safety)
+        accounts.write_verdict(self._writer, step, "output", sample)
         self._writer.text(step, "sample", shown)
         say(
             f"step {step:>5}  validation loss {metrics['loss']:.3f}  perplexity {metrics['perplexity']:.1f}  "
@@ -154,7 +157,7 @@ class Recorder:
     def _write_report(self, step: int, report: Report) -> None:
         for name in self.totals.documents:
             self.totals.documents[name] += getattr(report, name)
-        for rule, count in report.redactions.items():
-            self.totals.redactions[rule] = self.totals.redactions.get(rule, 0) + count
+        for name, count in report.safety.items():
+            self.totals.safety[name] = self.totals.safety.get(name, 0) + count
         accounts.write_exceptions(self._writer, step, "train", report)
-        self._writer.event("data.report", step, {**self.totals.documents, "redactions": dict(self.totals.redactions)})
+        self._writer.event("data.report", step, {**self.totals.documents, "safety": dict(self.totals.safety)})

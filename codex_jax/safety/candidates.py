@@ -45,7 +45,7 @@ class _Set:
         self._set = re2.Set.SearchSet(options())
         for pattern, _ in patterns:
             self._set.Add(pattern)
-        # Matches every text: RE2 tells a set that failed in the middle of a text from one that found nothing by nothing.
+        # Matches every text: nothing else tells a set that failed in the middle of a text from one that found nothing.
         self._set.Add("")
         self._set.Compile()
 

@@ -25,6 +25,8 @@ METRICS = "metrics.ndjson"
 EVENTS = "events.ndjson"
 # Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
 REPLAYED = ("data.", "safety.", "sample")
+# The event of a process that lets through what the safety policy would stop; it is no decision about a text.
+BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
 SAVED = "checkpoint.saved"
 RESERVED = frozenset({"run_id", "step", "time", "event"})
@@ -50,7 +52,7 @@ class Ledger:
         try:
             workdir.mkdir(parents=True, exist_ok=True)
             _rewind(workdir / METRICS, known)
-            _rewind(workdir / EVENTS, lambda row: known(row) or not row["event"].startswith(REPLAYED))
+            _rewind(workdir / EVENTS, lambda row: known(row) or not is_replayed(row["event"]))
             self._metrics = _AppendFile(workdir / METRICS)
             self._events = _AppendFile(workdir / EVENTS)
             atomic.sync(workdir)
@@ -92,6 +94,11 @@ class Ledger:
         with self._lock:
             self._metrics.close()
             self._events.close()
+
+
+def is_replayed(event: str) -> bool:
+    """Return whether a resumed run writes this event again when it repeats a step."""
+    return event.startswith(REPLAYED) and event != BYPASS
 
 
 def refuse_to_lose_a_run(workdir: Path) -> None:

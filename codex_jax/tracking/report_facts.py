@@ -88,8 +88,8 @@ class Facts:
     """the event run.started"""
     data: Mapping[str, Any] | None = None
     """the latest event data.report"""
-    redactions: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
-    """events safety.redacted by rule"""
+    safety: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
+    """events of findings by action and rule"""
     samples: Sampled = dataclasses.field(default_factory=lambda: Sampled(NUM_SAMPLES))
     quarantined: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     num_quarantined: int = 0
@@ -147,11 +147,11 @@ def _take_event(facts: Facts, row: Mapping[str, Any]) -> None:
             facts.num_quarantined += 1
             if len(facts.quarantined) < NUM_LISTED:
                 facts.quarantined.append(row)
-        case "safety.redacted":
-            facts.redactions[str(row.get("rule"))] += 1
+        case event if event.startswith("safety.") and "action" in row:
+            facts.safety[f"{row['action']}/{row.get('rule')}"] += 1
         case ledger.SAVED:
             facts.checkpoints.add(row)
-        case event if not event.startswith(ledger.REPLAYED):
+        case event if not ledger.is_replayed(event):
             facts.life.add(row)
             if event in STARTS:
                 facts.status = "not finished"

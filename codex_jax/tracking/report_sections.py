@@ -14,7 +14,7 @@ from codex_jax.tracking.report_facts import Facts
 
 SAMPLE_CHARS = 4000
 # Documents read, and what became of them, whatever order the ledger has them in.
-COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "duplicates")
+COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "blocked", "duplicates")
 WHOLE = ("time", "event")
 
 
@@ -112,11 +112,12 @@ def samples(facts: Facts) -> str:
 def data(facts: Facts) -> str:
     """Return what became of the documents, and what the safety rules found in them."""
     report = facts.data or {}
-    redactions = report.get("redactions") or dict(facts.redactions)
+    found = report.get("safety") or dict(facts.safety)
     counts = [(name.replace("_", " "), report[name]) for name in COUNTED if name in report]
     documents = table(("documents", "count"), counts) if counts else "<p class=empty>No data report yet.</p>"
-    rules = sorted(redactions.items(), key=lambda item: (-item[1], item[0]))
-    safety = table(("redacted by rule", "count"), rules) if rules else "<p class=empty>Nothing was redacted.</p>"
+    common = sorted(found.items(), key=lambda item: (-item[1], item[0]))
+    rules = [(*name.split("/", 1), count) for name, count in common]
+    safety = table(("safety", "rule", "count"), rules) if rules else "<p class=empty>No safety rule found anything.</p>"
     body = f"<div class=columns><div>{documents}</div><div>{safety}</div></div>"
     if facts.quarantined:
         names = ("split", "file", "line", "offset", "reason")

@@ -24,6 +24,8 @@ from codex_jax.data.documents import Document
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.safety import policy
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -44,7 +46,7 @@ def read(*paths: Path, order: Callable[[range], Any] = list, **changes: Any) -> 
     data = resolve(data__paths=tuple(map(str, paths)), **changes).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
     found = [entry.row for entry in corpus.read(order(range(corpus.num_units)), data)]
-    reader = Reader(corpus=corpus, data=data, redact=True, split="all", layout=layout.contents)
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=policy.default()), split="all", layout=layout.contents)
     list(reader.read(range(corpus.num_units), report))
     return [row for row in found if isinstance(row, Document)], report
 

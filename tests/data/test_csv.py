@@ -12,6 +12,7 @@ from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -21,7 +22,7 @@ def read(path: Path, content: bytes, **changes: object) -> tuple[list[str], Repo
     path.write_bytes(content)
     data = resolve(data__paths=(str(path),), **changes).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
     return ["|".join(p.text for p in pieces) for pieces in reader.read(range(corpus.num_units), report)], report
 
 

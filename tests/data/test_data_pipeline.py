@@ -27,6 +27,9 @@ def rows(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "rows.jsonl", range(60))
 
 
+OFF = {"safety__enabled": False, "safety__bypass_reason": "a test"}
+
+
 def settings_for(*paths: Path, **changes: Any) -> config.Config:
     return resolve(data__paths=tuple(map(str, paths)), **changes)
 
@@ -248,7 +251,7 @@ def test_redacted_text_is_not_learnt_and_is_reported_without_its_text(tmp_path: 
     assert "REDACTED" not in learnt and "after" in learnt
     (finding,) = report.findings
     assert (finding.rule, finding.file, finding.start, finding.end) == ("github-token", str(path), 7, 7 + len(secret))
-    assert report.redactions == {"github-token": 1} and secret not in repr(report)
+    assert report.safety == {"redact/github-token": 1} and secret not in repr(report)
 
 
 def test_document_that_is_all_secret_is_filtered(tmp_path: Path) -> None:
@@ -267,7 +270,9 @@ def test_rows_without_text_are_filtered_however_many(tmp_path: Path, safety: boo
     path = write_jsonl(tmp_path / "rows.jsonl", range(5))
     with open(path, "a") as file:
         file.write('{"text": ""}\n{"text": " \\n"}\n' * 3)
-    stream = open_stream(settings_for(path, data__validation_fraction=1e-9, safety__enabled=safety), 1)
+    stream = open_stream(
+        settings_for(path, data__validation_fraction=1e-9, safety__enabled=safety, safety__bypass_reason="a test"), 1
+    )
     next(stream)
     (report,) = stream.take_reports()
     stream.close()
@@ -277,7 +282,12 @@ def test_rows_without_text_are_filtered_however_many(tmp_path: Path, safety: boo
 def test_safety_switched_off_keeps_the_text(tmp_path: Path) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(json.dumps({"text": "write to someone@example.com"}) + "\n")
-    changes = {"data__validation_fraction": 1e-9, "data__sequence_length": 64, "safety__enabled": False}
+    changes = {
+        "data__validation_fraction": 1e-9,
+        "data__sequence_length": 64,
+        "safety__enabled": False,
+        "safety__bypass_reason": "a test",
+    }
     stream = open_stream(settings_for(path, **changes), 1)
     assert "someone@example.com" in TOKENIZER.decode(next(stream).tokens_BL[0])
     assert stream.fingerprint["data.safety"] == "off"
@@ -334,7 +344,7 @@ def test_redactions_are_listed_in_the_first_epoch_and_counted_in_each(tmp_path: 
         next(stream)
     reports = stream.take_reports()
     stream.close()
-    counts = [sum(report.redactions["email"] for report in reports[at : at + windows]) for at in (0, windows)]
+    counts = [sum(report.safety["redact/email"] for report in reports[at : at + windows]) for at in (0, windows)]
     assert counts == [60, 60]
     assert [sum(len(report.findings) for report in reports[at : at + windows]) for at in (0, windows)] == [60, 0]
 

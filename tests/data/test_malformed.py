@@ -10,6 +10,7 @@ from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -43,7 +44,7 @@ def read(path: Path, lines: list[bytes]) -> tuple[int, Report]:
     path.write_bytes(b"\n".join(lines) + b"\n")
     data = resolve(data__paths=(str(path),)).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
     return len(list(reader.read(range(corpus.num_units), report))), report
 
 

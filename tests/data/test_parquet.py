@@ -12,6 +12,7 @@ from codex_jax.data import layout
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -27,7 +28,7 @@ def write(path: Path, rows: list[dict[str, Any]], group: int) -> Path:
 def read(path: Path, **changes: Any) -> tuple[list[str], Report]:
     data = resolve(data__paths=(str(path),), **changes).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
     found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
     return ["|".join(texts) for texts in found], report
 

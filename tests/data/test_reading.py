@@ -19,6 +19,7 @@ from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.data.text import TextSource
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -89,7 +90,7 @@ def test_bad_row_is_named_with_its_place(tmp_path: Path, line: bytes) -> None:
     path.write_bytes(b"\n".join([*good[:3], line, good[3], b""]))
     data = resolve(data__paths=(str(path),), data__max_line_bytes=256).data
     corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, redact=False, split="all", layout=layout.contents)
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
     assert len(list(reader.read(range(corpus.num_units), report))) == 4
     (row,) = report.rows
     assert (row.file, row.line, row.offset) == (str(path), 4, len(b"\n".join(good[:3])) + 1)

@@ -104,7 +104,7 @@ def test_secret_in_an_answer_is_not_learnt_and_an_empty_answer_is_filtered(tmp_p
     ]
     batch, report = first(write(tmp_path / "a.jsonl", rows_))
     assert parted(batch)[0] == "the fox  jumps<|endoftext|>"
-    assert (report.trained, report.filtered, report.redactions["email"]) == (1, 1, 1)
+    assert (report.trained, report.filtered, report.safety["redact/email"]) == (1, 1, 1)
     (finding,) = report.findings
     assert rows_[0]["prompt"] + rows_[0]["completion"][: finding.start - 4] == "who?the fox "
 

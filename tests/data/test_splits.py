@@ -13,6 +13,7 @@ from codex_jax.data.documents import split_of
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.errors import ConfigError
+from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -40,7 +41,10 @@ def in_splits(path: Path) -> dict[str, list[str]]:
     corpus = pipeline.open_mixture(data)[0].corpus
     found = {}
     for split in SPLITS:
-        reader, report = Reader(corpus=corpus, data=data, redact=False, split=split, layout=layout.contents), Report()
+        reader, report = (
+            Reader(corpus=corpus, data=data, gate=Gate(policy=None), split=split, layout=layout.contents),
+            Report(),
+        )
         found[split] = sorted(pieces[0].text for pieces in reader.read(range(corpus.num_units), report))
         assert (report.read, report.held_out) == (report.trained + report.held_out, report.read - len(found[split]))
     return found

@@ -118,7 +118,7 @@ def test_missing_store_names_the_command(rows: Path, tmp_path: Path) -> None:
     ("change", "expected"),
     [
         ({"data__validation_fraction": 0.2}, r"validation_fraction: 0.1 in the store, 0.2 now"),
-        ({"safety__enabled": False}, "safety: "),
+        ({"safety__enabled": False, "safety__bypass_reason": "a test"}, "safety: "),
         ({"data__text_field": "body"}, "text_field: 'text' in the store, 'body' now"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The engine redacts, blocks, flags and allows at the right place and any length, and shows nothing of what it found."""
+"""The engine redacts, blocks, flags and allows at the right place and any length, and hides what it found."""
 
 import concurrent.futures
 import pickle

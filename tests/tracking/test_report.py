@@ -73,7 +73,7 @@ def write_run(workdir, *, evil="plain", finish=True):
             writer.event("checkpoint.saved", step, {"digest": evil, "bytes": 2_000_000})
         writer.event("data.quarantined", 1, {"file": evil, "line": 3, "offset": 1234, "reason": evil})
         counts = {"filtered": 20, "held_out": 300, "quarantined": 1, "read": 4321, "trained": 4000}
-        writer.event("data.report", 100, {**counts, "redactions": {evil: 77}})
+        writer.event("data.report", 100, {**counts, "safety": {f"redact/{evil}": 77}})
         if finish:
             writer.event("run.finished", 100, {"status": "finished", "seconds": 1.5})
     (workdir / "config.json").write_text(json.dumps({"settings": settings, "origin": origin}))

@@ -13,6 +13,7 @@ from codex_jax import config, generate, sharding
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
 from codex_jax.models import build
+from codex_jax.safety import gate
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
 from codex_jax.training import program as training_program
 
@@ -121,6 +122,20 @@ def quarantine(settings: config.Config) -> str:
         stream.close()
 
 
+def judge(text: str, stage: str) -> bool:
+    """A classifier that lets through what is short."""
+    return len(text) < 100
+
+
+def counts(settings: config.Config) -> str:
+    """What became of the documents of the first window."""
+    stream = open_stream(settings)
+    next(stream)
+    (report,) = stream.take_reports()
+    stream.close()
+    return str((report.trained, report.blocked, report.safety))
+
+
 def processes(settings: config.Config) -> int:
     """How many processes prepare windows."""
     stream = open_stream(settings)
@@ -165,5 +180,6 @@ def sample(settings: config.Config) -> str:
     made = pipeline.make_tokenizer(settings, corpus)
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
-    draw = generate.make(settings, build.define(settings.model), made, held_out[0].opening())
+    asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
+    draw = generate.make(settings, build.define(settings.model), made, asked, held_out[0].opening())
     return draw(parameters, jax.random.key(1))

@@ -24,6 +24,7 @@ ROWS = {"data.paths": ("rows.jsonl",)}
 PAIRS = {"data.paths": ("pairs.jsonl",)}
 CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
+BLOCKING = {"safety.policy": "policy.yaml"}
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
 
 
@@ -88,7 +89,10 @@ EFFECTS: dict[str, Effect] = {
     "data.encode_chunk_size": Effect(3, observers.texts_at_once),
     "data.workers": Effect(1, observers.processes),
     "data.prefetch_batches": Effect(0, observers.is_ahead),
-    "safety.enabled": Effect(False, observers.batches),
+    "safety.enabled": Effect(False, observers.batches, {"safety.bypass_reason": "a test"}),
+    "safety.policy": Effect("policy.yaml", observers.batches),
+    "safety.on_block": Effect("stop", observers.quarantine, BLOCKING),
+    "safety.classifier": Effect("observers:judge", observers.counts),
     "optimizer.learning_rate": Effect(1e-3, observers.program),
     "optimizer.final_learning_rate": Effect(1e-4, observers.program),
     "optimizer.warmup_steps": Effect(3, observers.program),
@@ -130,6 +134,8 @@ IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "eval.every_steps": (3, steps_of(ledger.METRICS, split="validation")),
     "checkpoint.every_steps": (3, steps_of(ledger.EVENTS, event="checkpoint.saved")),
     "checkpoint.keep_last": (1, lambda workdir: len(os.listdir(workdir / "checkpoints"))),
+    "safety.bypass": (True, steps_of(ledger.EVENTS, event=ledger.BYPASS)),
+    "safety.bypass_reason": ("a test", lambda workdir: "a test" in (workdir / ledger.EVENTS).read_text()),
     "tracking.csv.enabled": (False, has("metrics.csv")),
     "tracking.tensorboard.enabled": (False, has("tensorboard")),
     "tracking.mlflow.enabled": (True, has("mlflow.db")),
@@ -149,6 +155,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
         small_run.write_pairs(Path("pairs.jsonl"), 200)
         small_run.write_chats(Path("chats.jsonl"), 200)
+        # Blocks a tenth of the lines.
+        Path("policy.yaml").write_text("version: 1\nrules:\n  - {id: seven, patterns: ' 7[0-9][0-9]', action: block}\n")
         Path("template.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")
         Path("other.jinja").write_text("{% for m in messages %}{{ m.role }}> {{ m.content }};{% endfor %}")
         long = '{"text": "' + 100 * "many words " + '"}\n'

@@ -265,7 +265,7 @@ def test_what_was_read_for_validation_is_written_down(run_main: Any, tmp_path: P
     assert run_main(small_run.arguments(rows, workdir, changes)).returncode == 0
     (counts,) = events(workdir, "data.validation")
     assert [counts[name] for name in ("read", "trained", "filtered", "quarantined")] == [153, 151, 1, 1]
-    assert counts["redactions"] == {"email": 1}
+    assert counts["safety"] == {"redact/email": 1}
     for name in ("data.quarantined", "safety.redacted"):
         (row,) = [row for row in events(workdir, name) if row["split"] == "validation"]
         assert row["file"] == str(validation)
