@@ -69,6 +69,11 @@ class Origin:
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
+    document: str = knob(
+        "piece",
+        "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",
+        choices=("piece", "line", "file"),
+    )
     text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
     prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
     completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")

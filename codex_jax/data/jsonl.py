@@ -37,7 +37,11 @@ class JsonlSource:
             if len(line) > data.max_line_bytes:
                 yield BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
             elif line.strip():
-                yield _parse(line, offset, data)
+                yield self.row(line, offset, data)
+
+    def row(self, line: bytes, offset: int, data: config.Data) -> Document | BadRow:
+        """Return the document of a line."""
+        return parse(line, offset, data)
 
 
 def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -61,7 +65,8 @@ def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[i
         at = stop + 1
 
 
-def _parse(line: bytes, offset: int, data: config.Data) -> Document | BadRow:
+def parse(line: bytes, offset: int | None, data: config.Data) -> Document | BadRow:
+    """Return the document of a JSON object in UTF-8, or what is wrong with it."""
     try:
         row = json.loads(line.decode(), parse_constant=_refuse)
     except UnicodeDecodeError as error:

@@ -13,7 +13,7 @@ from codex_jax.data.comma import CsvSource
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
 from codex_jax.data.parquet import ParquetSource
-from codex_jax.data.text import TextSource
+from codex_jax.data.plain import PlainSource
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.registry import Registry
 
@@ -41,8 +41,8 @@ class File(NamedTuple):
 
 
 SOURCES: Registry[Source] = Registry("codex_jax.sources")
-SOURCES.register("text", TextSource(), source=__name__)
-SOURCES.register("stdlib", TextSource(), source=__name__)
+SOURCES.register("text", PlainSource(), source=__name__)
+SOURCES.register("stdlib", PlainSource(), source=__name__)
 SOURCES.register("jsonl", JsonlSource(), source=__name__)
 SOURCES.register("csv", CsvSource(), source=__name__)
 SOURCES.register("parquet", ParquetSource(), source=__name__)

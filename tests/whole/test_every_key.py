@@ -72,6 +72,7 @@ EFFECTS: dict[str, Effect] = {
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
+    "data.document": Effect("line", observers.batches),
     "data.document_bytes": Effect(256, observers.batches),
     "data.max_line_bytes": Effect(
         500, observers.quarantine, {"data.paths": ("long.jsonl",), "data.window_bytes": 1_000_000}
