@@ -65,7 +65,8 @@ class Origin:
 
     source: str = knob(
         "",
-        "kind of documents: stdlib, text, jsonl, csv or parquet; empty: stdlib without paths, else by their suffix",
+        "kind of documents: stdlib, text, jsonl, csv, parquet or arrayrecord; empty: stdlib without paths, else by "
+        "their suffix",
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
@@ -74,7 +75,7 @@ class Origin:
         "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",
         choices=("piece", "line", "file"),
     )
-    text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
+    text_field: str = knob("text", "field of a row that holds a text; empty: each record of an ArrayRecord file is one")
     prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
     completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
     messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from codex_jax import config
+from codex_jax.data.arrayrecord import ArrayRecordSource
 from codex_jax.data.comma import CsvSource
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
@@ -46,8 +47,13 @@ SOURCES.register("stdlib", PlainSource(), source=__name__)
 SOURCES.register("jsonl", JsonlSource(), source=__name__)
 SOURCES.register("csv", CsvSource(), source=__name__)
 SOURCES.register("parquet", ParquetSource(), source=__name__)
+SOURCES.register("arrayrecord", ArrayRecordSource(), source=__name__)
 # What a file's suffix says when data.source is empty; any other suffix is text.
-_BY_SUFFIX = {suffix: name for name in ("text", "jsonl", "csv", "parquet") for suffix in SOURCES.get(name).suffixes}
+_BY_SUFFIX = {
+    suffix: name for name in ("text", "jsonl", "csv", "parquet", "arrayrecord") for suffix in SOURCES.get(name).suffixes
+}
+# Behind the suffix, where a set was written in parts: books.array_record-00000-of-00008.
+_PART = re.compile(r"-\d+-of-\d+$")
 
 
 def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
@@ -63,7 +69,7 @@ def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
     suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
     files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
-        kinds = {_BY_SUFFIX.get(Path(file.path).suffix.lower(), "text"): file.path for file in files}
+        kinds = {_BY_SUFFIX.get(Path(_PART.sub("", file.path)).suffix.lower(), "text"): file.path for file in files}
         if len(kinds) > 1:
             named = " and ".join(f"{path} ({kind})" for kind, path in sorted(kinds.items()))
             raise ConfigError(f"{key} mixes kinds of files: {named}; name one in data.source")
@@ -103,8 +109,8 @@ def _walk(directory: str, suffixes: tuple[str, ...], skip: tuple[str, ...] = ())
     found = []
     for parent, directories, names in os.walk(directory, onerror=_refuse):
         directories[:] = [name for name in directories if not name.startswith(".") and name not in skip]
-        found += [os.path.join(parent, name) for name in names if name.lower().endswith(suffixes) and name[0] != "."]
-    return sorted(path for path in found if os.path.isfile(path))
+        found += [os.path.join(parent, name) for name in names if _PART.sub("", name).lower().endswith(suffixes)]
+    return sorted(path for path in found if os.path.basename(path)[0] != "." and os.path.isfile(path))
 
 
 def _standard_library() -> list[File]:
