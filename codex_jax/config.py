@@ -65,11 +65,12 @@ class Origin:
 
     source: str = knob(
         "",
-        "kind of documents: stdlib, text, jsonl, csv, parquet or arrayrecord; empty: stdlib without paths, else by "
-        "their suffix",
+        "kind of documents: stdlib, text, jsonl, csv, parquet, arrayrecord, arrow or hf; empty: stdlib without paths, "
+        "else by their suffix",
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
+    split_name: str = knob("", "split of a dataset of source hf that has several; empty: the only one, or train")
     document: str = knob(
         "piece",
         "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",

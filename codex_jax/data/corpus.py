@@ -6,13 +6,13 @@ Nothing is kept per document or unit, only a few numbers per file, so memory doe
 import dataclasses
 import hashlib
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from codex_jax import config
-from codex_jax.data import sources
+from codex_jax.data import hf, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
 from codex_jax.errors import AssetError
@@ -82,12 +82,16 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
     if data.validation_paths:
         # Without paths data.source says what is trained on: the standard library.
         kind = data.source if data.paths else ""
-        validation = _open(kind, data.validation_paths, f"{key}.validation_paths", data, None)
-    return _open(data.source, data.paths, f"{key}.paths", data, validation)
+        name = f"{key}.validation_paths"
+        split = hf.Wanted("", "validation", f"name the directory or the files of one in {name}")
+        validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
+    split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
+    found = sources.find(data.source, data.paths, f"{key}.paths", split)
+    return _open(found, f"{key}.paths", data, validation)
 
 
-def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
-    source, files = sources.find(kind, paths, key)
+def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
+    source, files = found
     reader = sources.SOURCES.get(source)
     total = hashlib.sha256(source.encode())
     kept, sizes = [], []
@@ -99,7 +103,7 @@ def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validati
             line = f"\n{file.name}\0{size}\0{hashlib.sha256(ends).hexdigest()}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
-        raise AssetError(f"all {len(files)} files of {key}={','.join(paths)} are empty; name others")
+        raise AssetError(f"all {len(files)} files of {key} are empty; name others")
     sizes_F = np.array(sizes, np.int64)
     return Corpus(
         source=source,

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol
 
 from codex_jax import config
+from codex_jax.data import hf, hub
 from codex_jax.data.arrayrecord import ArrayRecordSource
+from codex_jax.data.arrow import ArrowSource
 from codex_jax.data.comma import CsvSource
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.jsonl import JsonlSource
@@ -48,26 +50,33 @@ SOURCES.register("jsonl", JsonlSource(), source=__name__)
 SOURCES.register("csv", CsvSource(), source=__name__)
 SOURCES.register("parquet", ParquetSource(), source=__name__)
 SOURCES.register("arrayrecord", ArrayRecordSource(), source=__name__)
+SOURCES.register("arrow", ArrowSource(), source=__name__)
+SOURCES.register("hf", ArrowSource(), source=__name__)  # `find` says what its files are
 # What a file's suffix says when data.source is empty; any other suffix is text.
 _BY_SUFFIX = {
-    suffix: name for name in ("text", "jsonl", "csv", "parquet", "arrayrecord") for suffix in SOURCES.get(name).suffixes
+    suffix: name
+    for name in ("text", "jsonl", "csv", "parquet", "arrayrecord", "arrow")
+    for suffix in SOURCES.get(name).suffixes
 }
 # Behind the suffix, where a set was written in parts: books.array_record-00000-of-00008.
 _PART = re.compile(r"-\d+-of-\d+$")
 
 
-def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
+def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple[str, list[File]]:
     """Return the source's name, chosen by the suffix of the files where `source` is empty, and its files in order.
 
     A path is a file, a directory (its files of the source's suffixes, at any depth, hidden ones left out) or a glob.
-    `key` is the setting that holds the paths. Raises AssetError for a path that leads to no file, ConfigError for
-    suffixes of different sources.
+    With the source hf a directory is a dataset, of which the files of `split` are taken. `key` is the setting that
+    holds the paths. Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources.
     """
     source = source.lower()
     if source == "stdlib" or (not source and not paths):
         return "stdlib", _standard_library()
-    suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
-    files = [file for path in paths for file in _expand(path, suffixes, key)]
+    if source == "hf":
+        source, files = "", [file for path in paths for file in _dataset(hf.place(path, key), key, split)]
+    else:
+        suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
+        files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
         kinds = {_BY_SUFFIX.get(Path(_PART.sub("", file.path)).suffix.lower(), "text"): file.path for file in files}
         if len(kinds) > 1:
@@ -80,9 +89,22 @@ def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
     return source, list(once.values())
 
 
+def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:
+    rows = tuple(suffix for suffix, name in _BY_SUFFIX.items() if name != "text")
+    if not os.path.isdir(path):
+        return _expand(path, rows, key)
+    if hf.is_saved(path):
+        files = hf.saved(path, split)
+    else:
+        files = hub.files_of(path, [file.path for file in _expand(path, rows, key)], split)
+    return [File(file, os.path.relpath(file, path)) for file in files]
+
+
 def _expand(path: str, suffixes: tuple[str, ...], key: str) -> list[File]:
     path = os.path.expanduser(path)
     if os.path.isdir(path):
+        if ".arrow" in suffixes and hf.is_saved(path):
+            raise ConfigError(f"{path} is a saved dataset, with an order and splits of its own: set data.source=hf")
         found = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
         if not found:
             raise AssetError(
