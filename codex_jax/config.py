@@ -121,6 +121,9 @@ class Data(Origin):
     max_quarantined: float = knob(
         0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
     )
+    max_expansion: float = knob(
+        200.0, "a compressed file is read no further where it grows to more than so many times its size", low=1.0
+    )
     window_bytes: int = knob(
         2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
     )

@@ -32,6 +32,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "digest",
         "errors",
         "exits",
+        "inflate",
         "keys",
         "overrides",
         "registry",

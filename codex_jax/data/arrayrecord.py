@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from codex_jax import config
-from codex_jax.data import documents, jsonl
+from codex_jax.data import jsonl, plain
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.errors import AssetError, ConfigError
 
@@ -46,8 +46,9 @@ class ArrayRecordSource:
             raise AssetError(
                 f"{file.name} is not a whole ArrayRecord file: {error}; fetch or write it again"
             ) from error
+        parse = jsonl.parse if data.text_field else plain.parse
         for number, record in enumerate(records, first + 1):
-            yield _document(record, data)._replace(line=number)
+            yield parse(record, None, data)._replace(line=number)
 
 
 def _border(reader: Any, part: int, count: int) -> int:
@@ -60,17 +61,6 @@ def _group_size(options: str | None) -> int:
     """Return how many records were compressed together; the options are `group_size:1,transpose:false,...`."""
     found = re.search(r"\bgroup_size:(\d+)", options or "")
     return int(found[1]) if found else 1
-
-
-def _document(record: bytes, data: config.Data) -> Document | BadRow:
-    if len(record) > data.max_line_bytes:
-        return BadRow(None, f"longer than data.max_line_bytes={data.max_line_bytes}")
-    if data.text_field:
-        return jsonl.parse(record, None, data)
-    try:
-        return documents.plain(record.decode(), record, None)
-    except UnicodeDecodeError as error:
-        return BadRow(None, f"byte 0x{record[error.start]:02x} at place {error.start + 1} is not UTF-8")
 
 
 @functools.lru_cache(_OPEN_READERS)

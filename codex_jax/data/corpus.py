@@ -1,25 +1,28 @@
 """A corpus: a list of files, seen as a row of units that can be read in any order.
 
 Nothing is kept per document or unit, only a few numbers per file, so memory does not grow with the size of the files.
+Some files are tapes: any order is possible there too, but only forwards costs no more than what is read.
 """
 
 import dataclasses
 import hashlib
-import os
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
-from codex_jax import config
-from codex_jax.data import hf, sources
+from codex_jax import config, inflate
+from codex_jax.data import hf, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
+from codex_jax.data.tape import Slot, Tape
 from codex_jax.errors import AssetError
 
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
 _SAMPLE_BYTES = 65_536
+# Of the text at the beginning of a compressed file, which tells how much there is of it in all.
+_TEXT_BYTES = 1 << 20
 # Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
 _MOST_ZEROS = 0.05
 
@@ -38,17 +41,30 @@ class Corpus:
     source: str
     files: tuple[File, ...]
     sizes_F: np.ndarray
-    """int64, bytes of each file"""
+    """int64, bytes of each file as it is on disk"""
+    texts_F: np.ndarray
+    """int64, bytes of text of each file; estimated from its beginning where it is compressed"""
     ends_F: np.ndarray
     """int64, units of each file and all before it"""
     fingerprint: str
     """SHA-256 over name, size and both ends of every file; what lies between them in files above 128 KiB is not read"""
     validation: "Corpus | None"
+    _slot: Slot = dataclasses.field(default_factory=Slot, init=False, repr=False, compare=False)
 
     @property
     def num_bytes(self) -> int:
-        """Bytes of all files."""
-        return int(self.sizes_F.sum())
+        """Bytes of text of all files."""
+        return int(self.texts_F.sum())
+
+    @property
+    def is_compressed(self) -> bool:
+        """Whether one of the files is."""
+        return any(inflate.suffix_of(file.path) for file in self.files)
+
+    @property
+    def in_order(self) -> bool:
+        """Whether the units of a file are to be read in their order: one of the files is a tape."""
+        return self.is_compressed or sources.only_forwards(self.source)
 
     @property
     def num_units(self) -> int:
@@ -57,20 +73,31 @@ class Corpus:
 
     def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         """Yield what these units hold, in their order; AssetError when a file is not what it was."""
-        reader = sources.SOURCES.get(self.source)
         for unit in units:
             index = int(np.searchsorted(self.ends_F, unit, side="right"))
-            size = int(self.sizes_F[index])
+            before = int(self.ends_F[index - 1]) if index else 0
             path = self.files[index].path
+            forwards = inflate.suffix_of(path) or sources.only_forwards(self.source)
             try:
-                with open(path, "rb") as file:
-                    if os.fstat(file.fileno()).st_size != size:
-                        raise AssetError(f"{path} has changed: it had {size} bytes when the run began")
-                    before = int(self.ends_F[index - 1]) if index else 0
-                    for row in reader.read(file, size, unit - before, data):
-                        yield Entry(index, row)
+                for row in (self._play if forwards else self._look_up)(index, unit - before, data):
+                    yield Entry(index, row)
             except OSError as error:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+
+    def _look_up(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
+        path, size = self.files[index].path, int(self.sizes_F[index])
+        with opening.open_binary(path) as file:
+            if opening.size_of(path) != size:
+                raise opening.changed(path, size)
+            yield from sources.seeking(self.source).read(file, size, unit, data)
+
+    def _play(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
+        path, size = self.files[index].path, int(self.sizes_F[index])
+        found = self._slot.tape
+        if found is None or found.path != path or found.data is not data or found.next > unit:
+            num_units = int(np.diff(self.ends_F, prepend=0)[index])
+            found = self._slot.tape = Tape(path, size, num_units, sources.following(self.source), data)
+        yield from found.read(unit)
 
 
 def open_corpus(data: config.Data, key: str) -> Corpus:
@@ -85,48 +112,79 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
         name = f"{key}.validation_paths"
         split = hf.Wanted("", "validation", f"name the directory or the files of one in {name}")
         validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
+    name = f"{key}.paths"
     split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
-    found = sources.find(data.source, data.paths, f"{key}.paths", split)
-    return _open(found, f"{key}.paths", data, validation)
+    return _open(sources.find(data.source, data.paths, name, split), name, data, validation)
 
 
 def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
     source, files = found
     reader = sources.SOURCES.get(source)
     total = hashlib.sha256(source.encode())
-    kept, sizes = [], []
+    kept, sizes, texts = [], [], []
     for file in files:
-        size, ends = _look(file.path, is_text=reader.is_text)
-        if size:  # an empty file of a directory holds no document
+        look = _look(file.path, data, is_text=reader.is_text)
+        if look.text:  # an empty file of a directory holds no document
             kept.append(file)
-            sizes.append(size)
-            line = f"\n{file.name}\0{size}\0{hashlib.sha256(ends).hexdigest()}"
+            sizes.append(look.size)
+            texts.append(look.text)
+            line = f"\n{file.name}\0{look.size}\0{hashlib.sha256(look.ends).hexdigest()}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
         raise AssetError(f"all {len(files)} files of {key} are empty; name others")
-    sizes_F = np.array(sizes, np.int64)
+    texts_F = np.array(texts, np.int64)
     return Corpus(
         source=source,
         files=tuple(kept),
-        sizes_F=sizes_F,
-        ends_F=np.cumsum(-(-sizes_F // reader.unit_bytes(data))),
+        sizes_F=np.array(sizes, np.int64),
+        texts_F=texts_F,
+        ends_F=np.cumsum(-(-texts_F // reader.unit_bytes(data))),
         fingerprint=total.hexdigest(),
         validation=validation,
     )
 
 
-def _look(path: str, *, is_text: bool) -> tuple[int, bytes]:
-    """Return the size of a file and its two ends."""
+class _Look(NamedTuple):
+    size: int
+    text: int
+    """bytes of text; an estimate where the file is compressed and large"""
+    ends: bytes
+
+
+def _look(path: str, data: config.Data, *, is_text: bool) -> _Look:
+    """Look at the two ends of a file; AssetError when it cannot be read or is no UTF-8 from the start."""
     try:
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        size = opening.size_of(path)
+        with opening.open_binary(path) as file:
             head = file.read(_SAMPLE_BYTES)
             file.seek(max(size - _SAMPLE_BYTES, len(head)))
             ends = head + file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
-    if not is_text:
-        return size, ends
+    text = size
+    if suffix := inflate.suffix_of(path):
+        head, text = _inflated(head, suffix, size, data.max_expansion)
+    if is_text:
+        _check_encoding(path, head[:_SAMPLE_BYTES])
+    return _Look(size, text, ends)
+
+
+def _inflated(head: bytes, suffix: str, size: int, most: float) -> tuple[bytes, int]:
+    """Return the text at the beginning of a compressed file, and how much there may be in all of its `size` bytes."""
+    text, read, whole = bytearray(), 0, True
+    pieces = inflate.inflate(lambda: iter([head]), suffix, most)
+    try:
+        while len(text) < _TEXT_BYTES and (piece := next(pieces, None)):
+            text += piece[0]
+            read = piece[1]
+    except inflate.Damaged:
+        whole = False  # the rest is not here, or the file is damaged, which is said when it is read
+    if not read:
+        return b"", 0 if whole else size
+    return bytes(text), size * len(text) // read
+
+
+def _check_encoding(path: str, head: bytes) -> None:
     if head.startswith((b"\xff\xfe", b"\xfe\xff")):
         raise AssetError(f"{path} is UTF-16 or UTF-32; convert it to UTF-8")
     if (zeros := head.count(0)) > _MOST_ZEROS * len(head):
@@ -134,4 +192,3 @@ def _look(path: str, *, is_text: bool) -> tuple[int, bytes]:
             f"{zeros} of the first {len(head)} bytes of {path} are NUL: it is UTF-16, UTF-32 or no text; convert it to "
             "UTF-8, or leave it out"
         )
-    return size, ends

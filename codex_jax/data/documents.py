@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 
@@ -39,6 +39,10 @@ class BadRow(NamedTuple):
     line: int | None = None
 
 
+# What makes a document of a record that has been read.
+Record = Callable[[], Document | BadRow]
+
+
 class Turn(NamedTuple):
     """A part that has been redacted."""
 
@@ -69,6 +73,11 @@ def structured(parts: Sequence[Part], offset: int | None) -> Document:
     pairs = [[part.role, part.text] for part in parts]
     content = json.dumps(pairs, ensure_ascii=False, separators=(",", ":")).encode()
     return Document(tuple(parts), content, offset)
+
+
+def read_already(row: BadRow) -> Record:
+    """Return a bad row as a record."""
+    return lambda: row
 
 
 def split_of(digest: str, validation: float, test: float) -> str:

@@ -16,7 +16,7 @@ from codex_jax.errors import AssetError, ConfigError
 
 
 # A split of any name, and the number of a part: train_sft-00000-of-00003-6f9a2c.parquet.
-_NUMBERED = re.compile(r"(\w[\w.]*)-\d{5}-of-\d{5}(-\w+)?\.\w+")
+_NUMBERED = re.compile(r"(\w[\w.]*)-\d{5}-of-\d{5}(-\w+)?(\.\w+)+")
 _MEANINGS = {
     "train": ("train", "training"),
     "validation": ("validation", "valid", "val", "dev"),

@@ -4,20 +4,24 @@ A unit is a range of bytes; it owns the lines that begin in it. Lines end at a l
 its kin are ordinary characters of a JSON string.
 """
 
+import functools
 import json
+import re
 from collections.abc import Iterator
 from typing import BinaryIO, NoReturn
 
 from codex_jax import config
+from codex_jax.data import chunks as pieces
 from codex_jax.data import rows
-from codex_jax.data.documents import BadRow, Document
-from codex_jax.data.text import BYTE_ORDER_MARK
+from codex_jax.data.chunks import BYTE_ORDER_MARK
+from codex_jax.data.documents import BadRow, Document, Record
 
 
 # So many units make a window that it draws on many places of the corpus, however the files were sorted.
 _UNITS_IN_WINDOW = 32
 # Each unit is a seek and a search for its first line.
 _LEAST_BYTES = 1024
+_LINE_END = re.compile(rb"\n")
 
 
 class JsonlSource:
@@ -34,14 +38,19 @@ class JsonlSource:
         """Yield the documents of the lines that begin in the unit; a bad line is yielded as such."""
         step = self.unit_bytes(data)
         for offset, line in _lines(file, unit * step, min((unit + 1) * step, size), data.max_line_bytes):
-            if len(line) > data.max_line_bytes:
-                yield BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
-            elif line.strip():
+            if line.strip():
                 yield self.row(line, offset, data)
 
-    def row(self, line: bytes, offset: int, data: config.Data) -> Document | BadRow:
-        """Return the document of a line."""
-        return parse(line, offset, data)
+    def follow(self, chunks: Iterator[bytes], data: config.Data) -> Iterator[Record]:
+        """Yield what parses each line that is not blank."""
+        for offset, number, line in pieces.lines(chunks, _LINE_END, data.max_line_bytes):
+            if line.strip():
+                content = line.removesuffix(b"\n").removesuffix(b"\r")
+                yield functools.partial(self.row, content, offset, data, number)
+
+    def row(self, line: bytes, offset: int, data: config.Data, number: int | None = None) -> Document | BadRow:
+        """Return the document of a line, given without its end."""
+        return parse(line, offset, data)._replace(line=number)
 
 
 def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -67,6 +76,8 @@ def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[i
 
 def parse(line: bytes, offset: int | None, data: config.Data) -> Document | BadRow:
     """Return the document of a JSON object in UTF-8, or what is wrong with it."""
+    if len(line) > data.max_line_bytes:
+        return BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
     try:
         row = json.loads(line.decode(), parse_constant=_refuse)
     except UnicodeDecodeError as error:

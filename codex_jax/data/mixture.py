@@ -80,4 +80,9 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
         **({} if data.document == _DOCUMENT else {"document": data.document}),
+        **({"max_expansion": data.max_expansion} if _is_compressed(part.corpus) else {}),
     }
+
+
+def _is_compressed(corpus: Corpus) -> bool:
+    return corpus.is_compressed or (corpus.validation is not None and corpus.validation.is_compressed)

@@ -3,6 +3,7 @@
 Everything is computed from a window's number; nothing is held in memory.
 """
 
+import functools
 import hashlib
 import math
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ class Size(NamedTuple):
     num_bytes: int
     weight: Fraction
     """of the text read, beside the others' weights; the number of bytes where each corpus counts as large as it is"""
+    ends_F: np.ndarray | None = None
+    """where the units of a file are read in their order: int64, units of each file and all before it"""
 
 
 class Order(NamedTuple):
@@ -34,6 +37,8 @@ class Order(NamedTuple):
     """units of each corpus in a window, on average"""
     num_windows: int
     seed: int
+    ends: tuple[np.ndarray | None, ...]
+    """of each corpus, as in Size: the units are shuffled, or the files, with the units of each in their order"""
 
     def units(self, window: int) -> list[list[int]]:
         """Return the units of each corpus in a window, counted on through all epochs."""
@@ -44,7 +49,9 @@ class Order(NamedTuple):
 
     def _unit(self, corpus: int, place: int) -> int:
         epoch, index = divmod(place, self.num_units[corpus])
-        return permuted(index, self.num_units[corpus], ("units", self.seed, corpus, epoch))
+        key = ("units", self.seed, corpus, epoch)
+        ends_F = self.ends[corpus]
+        return permuted(index, self.num_units[corpus], key) if ends_F is None else _in_files(index, ends_F, key)
 
 
 def make_order(sizes: Sequence[Size], window_bytes: int, seed: int) -> Order:
@@ -58,7 +65,21 @@ def make_order(sizes: Sequence[Size], window_bytes: int, seed: int) -> Order:
     epoch_units = sum(times * size.num_units for times, size in zip(passes, sizes, strict=True))
     windows = min(math.ceil(epoch_bytes / window_bytes), math.floor(epoch_units))
     per_window = tuple(times * size.num_units / windows for times, size in zip(passes, sizes, strict=True))
-    return Order(tuple(size.num_units for size in sizes), per_window, windows, seed)
+    ends = tuple(size.ends_F for size in sizes)
+    return Order(tuple(size.num_units for size in sizes), per_window, windows, seed, ends)
+
+
+def _in_files(index: int, ends_F: np.ndarray, key: tuple[str | int, ...]) -> int:
+    """Return the unit at place `index` where the files come in the order of `key`, and of each its units in theirs."""
+    files_F = _shuffled(ends_F.size, key)
+    behind_F = np.cumsum(np.diff(ends_F, prepend=0)[files_F])
+    place = int(behind_F.searchsorted(index, "right"))
+    return int(ends_F[files_F[place]] - (behind_F[place] - index))
+
+
+@functools.lru_cache(maxsize=8)
+def _shuffled(num_files: int, key: tuple[str | int, ...]) -> np.ndarray:
+    return Shuffled(num_files, key)(np.arange(num_files))
 
 
 def permuted(index: int, size: int, key: tuple[str | int, ...]) -> int:

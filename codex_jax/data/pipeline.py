@@ -16,6 +16,7 @@ from codex_jax import config
 from codex_jax.data import layout as layouts
 from codex_jax.data import mixture, order, sources, stores, validation
 from codex_jax.data.batch import Batch
+from codex_jax.data.corpus import Corpus
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.mixture import Chosen, Mixture, open_mixture
 from codex_jax.data.order import Order, Size
@@ -89,6 +90,7 @@ def train_stream(
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
+        **{f"{part.key}.order": "files, each read forwards" for part in parts if part.corpus.in_order},
     }
     return TrainStream(build, batch_size, fingerprint, shard)
 
@@ -128,11 +130,12 @@ def _builder(settings: config.Config, chosen: Sequence[Chosen], tokenizer: Token
 
 
 def _order(chosen: Sequence[Chosen], window_bytes: int, seed: int) -> Order:
-    sizes = [
-        Size(part.corpus.num_units, part.corpus.num_bytes, part.weight or Fraction(part.corpus.num_bytes))
-        for part, _ in chosen
-    ]
-    return order.make_order(sizes, window_bytes, seed)
+    return order.make_order([_size(part.corpus, part.weight) for part, _ in chosen], window_bytes, seed)
+
+
+def _size(corpus: Corpus, weight: Fraction) -> Size:
+    num_bytes = corpus.num_bytes
+    return Size(corpus.num_units, num_bytes, weight or Fraction(num_bytes), corpus.ends_F if corpus.in_order else None)
 
 
 def _content(settings: config.Config, parts: Mixture) -> dict[str, Any]:

@@ -9,8 +9,9 @@ from typing import BinaryIO
 
 from codex_jax import config
 from codex_jax.data import documents, jsonl
-from codex_jax.data.documents import BadRow, Document
-from codex_jax.data.text import BYTE_ORDER_MARK, TextSource
+from codex_jax.data.chunks import BYTE_ORDER_MARK
+from codex_jax.data.documents import BadRow, Document, Record
+from codex_jax.data.text import TextSource
 
 
 class PlainSource:
@@ -27,15 +28,26 @@ class PlainSource:
         """Yield the documents of the unit."""
         return _KINDS[data.document].read(file, size, unit, data)
 
+    def follow(self, chunks: Iterator[bytes], data: config.Data) -> Iterator[Record]:
+        """Yield what makes each document."""
+        return _KINDS[data.document].follow(chunks, data)
+
+
+def parse(content: bytes, offset: int | None, data: config.Data) -> Document | BadRow:
+    """Return the document that is all of `content`, or what is wrong with it."""
+    if len(content) > data.max_line_bytes:
+        return BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
+    try:
+        return documents.plain(content.decode(), content, offset)
+    except UnicodeDecodeError as error:
+        return BadRow(offset, f"byte 0x{content[error.start]:02x} at column {error.start + 1} is not UTF-8")
+
 
 class _Lines(jsonl.JsonlSource):
     """Each line is a document; the units are those of JSON Lines."""
 
-    def row(self, line: bytes, offset: int, data: config.Data) -> Document | BadRow:
-        try:
-            return documents.plain(line.decode(), line, offset)
-        except UnicodeDecodeError as error:
-            return BadRow(offset, f"byte 0x{line[error.start]:02x} at column {error.start + 1} is not UTF-8")
+    def row(self, line: bytes, offset: int, data: config.Data, number: int | None = None) -> Document | BadRow:
+        return parse(line, offset, data)._replace(line=number)
 
 
 class _Files:
@@ -45,20 +57,27 @@ class _Files:
         return 1 << 62
 
     def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
-        if size > data.max_line_bytes:
-            yield BadRow(
-                0,
-                f"{size} bytes are more than data.max_line_bytes={data.max_line_bytes} allows for a whole file; raise "
-                "it, or choose another data.document",
-            )
-            return
-        whole = file.read(size)
-        content = whole.removeprefix(BYTE_ORDER_MARK)
-        try:
-            yield documents.plain(content.decode(), content, 0)
-        except UnicodeDecodeError as error:
-            place = len(whole) - len(content) + error.start
-            yield BadRow(place, f"byte 0x{content[error.start]:02x} is not UTF-8 ({error.reason})")
+        yield _whole(file.read(data.max_line_bytes + 1), data)
+
+    def follow(self, chunks: Iterator[bytes], data: config.Data) -> Iterator[Record]:
+        content = bytearray()
+        for chunk in chunks:
+            content += chunk[: data.max_line_bytes + 1 - len(content)]
+        yield lambda: _whole(bytes(content), data)
+
+
+def _whole(content: bytes, data: config.Data) -> Document | BadRow:
+    """Return the document of a file, of which no more is given than tells that it is too large."""
+    if len(content) > data.max_line_bytes:
+        reason = f"larger than data.max_line_bytes={data.max_line_bytes} allows for a document"
+        return BadRow(0, f"{reason}; raise it, or choose another data.document", 1)
+    text = content.removeprefix(BYTE_ORDER_MARK)
+    try:
+        return documents.plain(text.decode(), text, 0)._replace(line=1)
+    except UnicodeDecodeError as error:
+        place = len(content) - len(text) + error.start
+        line = 1 + content.count(b"\n", 0, place)
+        return BadRow(place, f"byte 0x{text[error.start]:02x} is not UTF-8 ({error.reason})", line)
 
 
 _KINDS: Mapping[str, TextSource | _Lines | _Files] = {"piece": TextSource(), "line": _Lines(), "file": _Files()}

@@ -12,6 +12,8 @@ from codex_jax.errors import TrainingStopped
 _ENOUGH_TO_JUDGE = 1000
 # How many bad rows the message quotes.
 _SHOWN = 5
+# How the reason begins where one bad row stands for all that follows in its file.
+REST = "the rest of the file is not read"
 
 
 class Redaction(NamedTuple):
@@ -39,6 +41,11 @@ class Quarantined(NamedTuple):
     offset: int | None
     """in bytes of the text; None in tables"""
     reason: str
+
+    @property
+    def ends_file(self) -> bool:
+        """Whether all that follows in the file is missing, too."""
+        return self.reason.startswith(REST)
 
     def __str__(self) -> str:
         line = "" if self.line is None else f":{self.line}"

@@ -6,14 +6,14 @@ import re
 import sysconfig
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, Protocol
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
-from codex_jax import config
+from codex_jax import config, inflate
 from codex_jax.data import hf, hub
 from codex_jax.data.arrayrecord import ArrayRecordSource
 from codex_jax.data.arrow import ArrowSource
 from codex_jax.data.comma import CsvSource
-from codex_jax.data.documents import BadRow, Document
+from codex_jax.data.documents import BadRow, Document, Record
 from codex_jax.data.jsonl import JsonlSource
 from codex_jax.data.parquet import ParquetSource
 from codex_jax.data.plain import PlainSource
@@ -22,18 +22,44 @@ from codex_jax.registry import Registry
 
 
 class Source(Protocol):
-    """Reads files in units; each unit is read on its own, in any order."""
+    """A kind of files. It is a Seeker, a Follower, or both: then compressed files are followed, all others sought in.
+
+    A part of the entry-point group `codex_jax.sources` is an object like this. It is asked from several threads and
+    processes at once, so it keeps nothing.
+    """
 
     suffixes: tuple[str, ...]
-    """of the files that are taken from a directory"""
+    """of the files that are taken from a directory; those of a Follower also with .gz or .zst behind"""
     is_text: bool
     """whether a file is UTF-8 from its first byte to its last"""
 
     def unit_bytes(self, data: config.Data) -> int:
         """Return the size of a unit, in bytes; it depends on nothing but the settings."""
 
+
+@runtime_checkable
+class Seeker(Source, Protocol):
+    """Reads files in units, which are ranges of their bytes; each unit is read on its own, in any order."""
+
     def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
-        """Yield what unit number `unit` of the file holds."""
+        """Yield what unit number `unit` of the file holds: every record of a file is in one unit and no other.
+
+        `size` is that of the file, in bytes. What cannot be read is yielded as a BadRow whose reason does not quote it.
+        """
+
+
+@runtime_checkable
+class Follower(Source, Protocol):
+    """Reads files from their beginning to their end."""
+
+    def follow(self, chunks: Iterator[bytes], data: config.Data) -> Iterator[Record]:
+        """Yield, for each record of a file, what makes a document of it; for one that is passed over it is not called.
+
+        `chunks` are all bytes of the file, decompressed, in pieces of any size. A record is yielded as soon as its last
+        byte has come, before the next chunk is taken, and no more of the file is held than the chunk and the record at
+        hand. Offsets count these bytes; documents and bad rows have their line. Where a file is damaged `chunks`
+        raises: let it pass.
+        """
 
 
 class File(NamedTuple):
@@ -78,11 +104,15 @@ def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple
         suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
         files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
-        kinds = {_BY_SUFFIX.get(Path(_PART.sub("", file.path)).suffix.lower(), "text"): file.path for file in files}
+        kinds = {_BY_SUFFIX.get(_suffix(file.path), "text"): file.path for file in files}
         if len(kinds) > 1:
             named = " and ".join(f"{path} ({kind})" for kind, path in sorted(kinds.items()))
             raise ConfigError(f"{key} mixes kinds of files: {named}; name one in data.source")
         source = next(iter(kinds))
+    if not isinstance(SOURCES.get(source), Follower):
+        for file in files:
+            if inflate.suffix_of(file.path):
+                raise AssetError(f"{file.path} is compressed, which data.source={source} cannot read: decompress it")
     once: dict[str, File] = {}
     for file in files:
         once.setdefault(os.path.realpath(file.path), file)
@@ -98,6 +128,33 @@ def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:
     else:
         files = hub.files_of(path, [file.path for file in _expand(path, rows, key)], split)
     return [File(file, os.path.relpath(file, path)) for file in files]
+
+
+def seeking(source: str) -> Seeker:
+    """Return the source that reads plain files in units."""
+    found = SOURCES.get(source)
+    assert isinstance(found, Seeker), "only_forwards says which are none"
+    return found
+
+
+def following(source: str) -> Follower:
+    """Return the source that reads files from their beginning."""
+    found = SOURCES.get(source)
+    assert isinstance(found, Follower), "find refuses files that would have to be followed"
+    return found
+
+
+def only_forwards(source: str) -> bool:
+    """Return whether plain files, too, are read from their beginning."""
+    return not isinstance(SOURCES.get(source), Seeker)
+
+
+def _suffix(path: str) -> str:
+    return Path(_PART.sub("", inflate.name_inside(path))).suffix.lower()
+
+
+def _is_one(name: str, suffixes: tuple[str, ...]) -> bool:
+    return _PART.sub("", inflate.name_inside(name)).lower().endswith(suffixes)
 
 
 def _expand(path: str, suffixes: tuple[str, ...], key: str) -> list[File]:
@@ -131,8 +188,8 @@ def _walk(directory: str, suffixes: tuple[str, ...], skip: tuple[str, ...] = ())
     found = []
     for parent, directories, names in os.walk(directory, onerror=_refuse):
         directories[:] = [name for name in directories if not name.startswith(".") and name not in skip]
-        found += [os.path.join(parent, name) for name in names if _PART.sub("", name).lower().endswith(suffixes)]
-    return sorted(path for path in found if os.path.basename(path)[0] != "." and os.path.isfile(path))
+        found += [os.path.join(parent, name) for name in names if name[0] != "." and _is_one(name, suffixes)]
+    return sorted(path for path in found if os.path.isfile(path))
 
 
 def _standard_library() -> list[File]:

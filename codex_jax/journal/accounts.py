@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from codex_jax.console import warn
 from codex_jax.data.report import Report
 from codex_jax.tracking.writer import Writer
 
@@ -17,6 +18,8 @@ def counts(report: Report) -> dict[str, Any]:
 def write_exceptions(writer: Writer, step: int, split: str, report: Report) -> None:
     """Write an event for each row that could not be read and each redaction the report lists."""
     for row in report.rows:
+        if row.ends_file:
+            warn(str(row))
         writer.event("data.quarantined", step, {"split": split, **row._asdict()})
     for finding in report.findings:
         writer.event("safety.redacted", step, {"split": split, **finding._asdict()})

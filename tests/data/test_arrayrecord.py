@@ -78,7 +78,7 @@ def test_plain_text_is_a_choice_and_never_a_guess(tmp_path: Path) -> None:
     path = write(tmp_path / "a.array_record", [b"plain\n\ntext", rows(1)[0], "é\u2028".encode(), b"\xe9"])
     found, report = read(path, data__text_field="")
     assert found == ["plain\n\ntext", rows(1)[0].decode(), "é\u2028"]
-    assert [(row.line, row.reason) for row in report.rows] == [(4, "byte 0xe9 at place 1 is not UTF-8")]
+    assert [(row.line, row.reason) for row in report.rows] == [(4, "byte 0xe9 at column 1 is not UTF-8")]
     found, report = read(path)
     assert found == [text(0)] and [row.line for row in report.rows] == [1, 3, 4]
 

@@ -1,5 +1,8 @@
 """CSV: rows with line ends in quotes, bad rows by their line, and no row after what cannot be read."""
 
+import csv
+import io
+import random
 from pathlib import Path
 
 import pytest
@@ -48,8 +51,46 @@ def test_bad_rows_are_named_by_line_and_others_delivered(tmp_path: Path) -> None
     ]
 
 
-@pytest.mark.parametrize("tail", [b'"never closed\nmore\n', b'"closed" early,3\nmore,4\n'])
-def test_what_follows_a_broken_quote_is_one_bad_row(tmp_path: Path, tail: bytes) -> None:
-    found, report = read(tmp_path / "a.csv", b"text,n\ngood,1\n" + tail)
-    assert found == ["good"]
-    assert [row.line for row in report.rows] == [3] and "what follows is not read" in report.rows[0].reason
+@pytest.mark.parametrize("row", [b'"never closed,2', b'"closed" early,3', b'"spans\nlines" badly,4'])
+def test_row_with_a_broken_quote_costs_its_first_line_and_no_other_row(tmp_path: Path, row: bytes) -> None:
+    found, report = read(tmp_path / "a.csv", b"text,n\ngood,1\n" + row + b'\nnext,3\n"an\nother",4\n')
+    assert [text for text in found if text != 'lines" badly'] == ["good", "next", "an\nother"]
+    assert [row.line for row in report.rows] == [3] and report.rows[0].reason.startswith("not CSV: ")
+
+
+def test_unclosed_quote_ends_at_the_limit_and_reading_goes_on_at_a_line(tmp_path: Path) -> None:
+    rows = b"".join(b"row %03d,1\n" % number for number in range(100))
+    found, report = read(tmp_path / "a.csv", b'text,n\n"open,1\n' + rows, data__max_line_bytes=100)
+    assert found == [f"row {number:03d}" for number in range(9, 100)]
+    (bad,) = report.rows
+    assert bad.line == 2 and "or a quote in it is never closed: 10 lines are left out" in bad.reason
+
+
+def test_broken_row_of_names_costs_the_file_and_says_so(tmp_path: Path) -> None:
+    found, report = read(tmp_path / "a.csv", b'"text" broken,n\ngood,1\n')
+    assert found == [] and report.rows[0].ends_file
+    assert report.rows[0].reason.startswith("the rest of the file is not read: its row of names is not CSV")
+
+
+@pytest.mark.parametrize("end", [b"\n", b"\r\n", b"\r"])
+def test_rows_are_the_same_wherever_units_and_blocks_begin(tmp_path: Path, end: bytes) -> None:
+    """The csv module on the file as a whole is the oracle."""
+    draw = random.Random(0)
+    values = ["".join(draw.choices('ab,"\n\ré🙂 ', k=draw.randrange(60))) for _ in range(4000)]
+    plain = io.StringIO(newline="")
+    table = csv.writer(plain, lineterminator=end.decode(), quoting=csv.QUOTE_ALL)
+    table.writerows([("text", "n"), *((value, 1) for value in values)])
+    found, report = read(tmp_path / "a.csv", plain.getvalue().encode())
+    assert not report.rows
+    assert found == [value for value in values if value.strip()]
+
+
+def test_units_of_a_file_come_in_order_and_share_out_its_rows(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    path.write_text("text\n" + "".join(f"row {number}\n" for number in range(5000)))
+    data = resolve(data__paths=(str(path),)).data
+    corpus = corpora_of.open_corpus(data, "data")
+    parts = [[entry.row.content for entry in corpus.read([unit], data)] for unit in range(corpus.num_units)]
+    assert len(parts) > 40 and [row for part in parts for row in part] == [b"row %d" % n for n in range(5000)]
+    again = corpora_of.open_corpus(data, "data")
+    assert [entry.row.content for entry in again.read([30, 7, 8], data)] == parts[30] + parts[7] + parts[8]

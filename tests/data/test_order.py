@@ -66,6 +66,6 @@ def test_weights_are_shares_of_the_bytes_and_the_longest_source_is_read_once() -
 
 
 def test_order_needs_no_jax() -> None:
-    program = "import sys; from codex_jax.data.order import Order; Order((9,), (4,), 2, 0).units(0)"
+    program = "import sys; from codex_jax.data.order import Order; Order((9,), (4,), 2, 0, (None,)).units(0)"
     program += "; assert 'jax' not in sys.modules"
     subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[2])

@@ -1,5 +1,6 @@
 """Text as lines and as whole files: each once wherever units begin, bad ones by their place, old stores still read."""
 
+import gzip
 from pathlib import Path
 from typing import Any
 
@@ -66,8 +67,22 @@ def test_file_that_is_too_large_or_no_text_is_quarantined_and_no_other(tmp_path:
     found, report = read(tmp_path, data__document="file", data__max_line_bytes=100)
     assert found == ["y" * 100]
     large, broken = report.rows
-    assert large.reason.startswith("101 bytes are more than data.max_line_bytes=100 allows for a whole file; raise it")
+    assert large.reason.startswith("larger than data.max_line_bytes=100 allows for a document; raise it")
     assert (broken.line, broken.offset) == (2, 8) and "0xff is not UTF-8" in broken.reason
+
+
+@pytest.mark.parametrize("kind", ["line", "file"])
+def test_compressed_files_hold_the_same_documents(tmp_path: Path, kind: str) -> None:
+    contents = [f"\ufeff{text(number)}\r\n\n".encode() + b"x" * 30 * number + b"\nlast" for number in range(9)]
+    contents += [b"good\nb\xffd\n", b"x" * 401]
+    for number, content in enumerate(contents):
+        (tmp_path / f"{number:02d}.txt").write_bytes(content)
+        (tmp_path / f"{number:02d}.txt.gz").write_bytes(gzip.compress(content))
+    settings = {"data__document": kind, "data__max_line_bytes": 400}
+    plain, theirs = (read(tmp_path / f"*.{suffix}", **settings) for suffix in ("txt", "txt.gz"))
+    assert plain[0] == theirs[0] and len(plain[0]) >= 9
+    rows = [[(row.line, row.offset, row.reason) for row in report.rows] for _, report in (plain, theirs)]
+    assert rows[0] == rows[1] and [row[0] for row in rows[0]] == [2, 1]
 
 
 def test_choice_decides_the_content_and_the_default_is_that_of_before(tmp_path: Path) -> None:

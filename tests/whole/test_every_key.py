@@ -1,5 +1,6 @@
 """Every key of the configuration does something: changed, it changes what its observer sees of the real program."""
 
+import gzip
 import os
 import signal
 from collections.abc import Callable, Iterator, Mapping
@@ -78,6 +79,9 @@ EFFECTS: dict[str, Effect] = {
     "data.max_line_bytes": Effect(
         500, observers.quarantine, {"data.paths": ("long.jsonl",), "data.window_bytes": 1_000_000}
     ),
+    "data.max_expansion": Effect(
+        1e6, observers.quarantine, {"data.paths": ("swollen.jsonl.gz",), "data.window_bytes": 100_000_000}
+    ),
     "data.max_quarantined": Effect(0.5, observers.quarantine, BROKEN),
     "data.window_bytes": Effect(8192, observers.batches),
     "data.encode_chunk_size": Effect(3, observers.texts_at_once),
@@ -151,6 +155,8 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Path("other.jinja").write_text("{% for m in messages %}{{ m.role }}> {{ m.content }};{% endfor %}")
         long = '{"text": "' + 100 * "many words " + '"}\n'
         Path("long.jsonl").write_text(Path("rows.jsonl").read_text() + long)
+        rows = Path("rows.jsonl").read_bytes()
+        Path("swollen.jsonl.gz").write_bytes(gzip.compress(rows + b" " * 24_000_000 + b"\n" + rows))
         other = observers.resolve({"data.paths": ("others",)})
         for place in ("saved_tokenizer", "artifacts/models/gpt2"):
             pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path(place))
