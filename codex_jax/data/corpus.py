@@ -21,8 +21,6 @@ from codex_jax.errors import AssetError
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
 _SAMPLE_BYTES = 65_536
-# Of the text at the beginning of a compressed file, which tells how much there is of it in all.
-_TEXT_BYTES = 1 << 20
 # Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
 _MOST_ZEROS = 0.05
 
@@ -163,25 +161,10 @@ def _look(path: str, data: config.Data, *, is_text: bool) -> _Look:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
     text = size
     if suffix := inflate.suffix_of(path):
-        head, text = _inflated(head, suffix, size, data.max_expansion)
+        head, text = inflate.beginning(head, size, suffix, data.max_expansion)
     if is_text:
         _check_encoding(path, head[:_SAMPLE_BYTES])
     return _Look(size, text, ends)
-
-
-def _inflated(head: bytes, suffix: str, size: int, most: float) -> tuple[bytes, int]:
-    """Return the text at the beginning of a compressed file, and how much there may be in all of its `size` bytes."""
-    text, read, whole = bytearray(), 0, True
-    pieces = inflate.inflate(lambda: iter([head]), suffix, most)
-    try:
-        while len(text) < _TEXT_BYTES and (piece := next(pieces, None)):
-            text += piece[0]
-            read = piece[1]
-    except inflate.Damaged:
-        whole = False  # the rest is not here, or the file is damaged, which is said when it is read
-    if not read:
-        return b"", 0 if whole else size
-    return bytes(text), size * len(text) // read
 
 
 def _check_encoding(path: str, head: bytes) -> None:
