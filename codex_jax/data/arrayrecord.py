@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, BinaryIO
 
 from codex_jax import config
-from codex_jax.data import jsonl, plain
+from codex_jax.data import jsonl, opening, plain
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.errors import AssetError, ConfigError
 
@@ -37,6 +37,8 @@ class ArrayRecordSource:
 
     def read(self, file: BinaryIO, size: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
         """Yield the documents of the records of the unit."""
+        if opening.is_remote(file.name):
+            raise ConfigError(f"{file.name} cannot be read where it is: copy ArrayRecord files here")
         count = -(-size // self.unit_bytes(data))
         try:
             reader = _reader(file.name, size, os.fstat(file.fileno()).st_mtime_ns)

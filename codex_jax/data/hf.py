@@ -11,6 +11,7 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from codex_jax.data import opening
 from codex_jax.errors import AssetError
 
 
@@ -34,7 +35,7 @@ def place(path: str, key: str) -> str:
     Raises AssetError, naming what was looked at, when it is in neither place.
     """
     path = os.path.expanduser(path)
-    if os.path.exists(path) or any(mark in path for mark in "*?["):
+    if opening.is_remote(path) or os.path.exists(path) or any(mark in path for mark in "*?["):
         return path
     root = os.environ.get(ROOT)
     if not root:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from codex_jax import config, inflate
-from codex_jax.data import hf, hub
+from codex_jax.data import hf, hub, opening, remote
 from codex_jax.data.arrayrecord import ArrayRecordSource
 from codex_jax.data.arrow import ArrowSource
 from codex_jax.data.comma import CsvSource
@@ -115,14 +115,16 @@ def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple
                 raise AssetError(f"{file.path} is compressed, which data.source={source} cannot read: decompress it")
     once: dict[str, File] = {}
     for file in files:
-        once.setdefault(os.path.realpath(file.path), file)
+        once.setdefault(opening.real(file.path), file)
     return source, list(once.values())
 
 
 def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:
     rows = tuple(suffix for suffix, name in _BY_SUFFIX.items() if name != "text")
-    if not os.path.isdir(path):
+    if opening.kind_of(path) != "directory":
         return _expand(path, rows, key)
+    if opening.is_remote(path):
+        raise ConfigError(f"datasets are read from here: copy {path}, or name its files by a glob")
     if hf.is_saved(path):
         files = hf.saved(path, split)
     else:
@@ -159,32 +161,40 @@ def _is_one(name: str, suffixes: tuple[str, ...]) -> bool:
 
 def _expand(path: str, suffixes: tuple[str, ...], key: str) -> list[File]:
     path = os.path.expanduser(path)
-    if os.path.isdir(path):
+    try:
+        return _found(path, opening.kind_of(path), suffixes, key)
+    except OSError as error:
+        raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _found(path: str, kind: str, suffixes: tuple[str, ...], key: str) -> list[File]:
+    if kind == "directory":
         if ".arrow" in suffixes and hf.is_saved(path):
             raise ConfigError(f"{path} is a saved dataset, with an order and splits of its own: set data.source=hf")
-        found = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
-        if not found:
+        files = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
+        if not files:
             raise AssetError(
                 f"directory {path} holds no file ending in {', '.join(suffixes)}; name other files by a glob"
             )
-    elif os.path.exists(path):
-        if not os.path.isfile(path):
-            raise AssetError(f"{path} is neither a file nor a directory; name a file in {key}")
-        if os.path.getsize(path) == 0:
+        return files
+    if kind == "other":
+        raise AssetError(f"{path} is neither a file nor a directory; name a file in {key}")
+    if kind == "file":
+        if opening.status_of(path).size == 0:
             raise AssetError(f"{path} is empty; fill it or leave it out of {key}")
-        found = [File(path, os.path.basename(path))]
-    elif glob.has_magic(path):
-        matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
-        if not matches:
-            raise AssetError(f"no file matches {path}; correct {key}")
-        root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
-        found = [File(match, os.path.relpath(match, root or ".")) for match in matches]
-    else:
+        return [File(path, os.path.basename(path))]
+    if not glob.has_magic(path):
         raise AssetError(f"{path} does not exist; correct {key}")
-    return found
+    matches = opening.matches(path)
+    if not matches:
+        raise AssetError(f"no file matches {path}; correct {key}")
+    root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
+    return [File(match, os.path.relpath(match, root or ".")) for match in matches]
 
 
 def _walk(directory: str, suffixes: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[str]:
+    if opening.is_remote(directory):
+        return [path for path in remote.below(directory) if _is_one(path, suffixes)]
     found = []
     for parent, directories, names in os.walk(directory, onerror=_refuse):
         directories[:] = [name for name in directories if not name.startswith(".") and name not in skip]
