@@ -39,6 +39,8 @@ _DECIDE_DOCUMENTS = (
     "document_bytes",
     "max_line_bytes",
 )
+# Named only where it differs, so that stores and positions of before there was a choice are still read.
+_DOCUMENT = config.Data().document
 
 
 def open_mixture(data: config.Data) -> Mixture:
@@ -101,6 +103,7 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
+        **({} if data.document == _DOCUMENT else {"document": data.document}),
         **({"max_expansion": data.max_expansion} if _is_compressed(part.corpus) else {}),
     }
 
