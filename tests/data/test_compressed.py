@@ -155,6 +155,15 @@ def test_white_space_alone_holds_no_document(tmp_path: Path, content: bytes) -> 
     assert report.read == report.filtered > 0
 
 
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_size_is_that_of_the_text(tmp_path: Path, suffix: str) -> None:
+    plain = write_jsonl(tmp_path / "a.jsonl", range(60_000))
+    path = compressed(plain, suffix, members=7)
+    assert path.stat().st_size > 65_536
+    corpus = corpora_of.open_corpus(settings_for(path).data, "data")
+    assert corpus.num_bytes == pytest.approx(plain.stat().st_size, rel=0.1)
+
+
 # Damage
 
 HEADERS = {".gz": 10, ".zst": 4}
@@ -328,6 +337,17 @@ def test_store_has_the_documents_of_one_of_the_plain_file(
 def whole(made: Any, split: str) -> tuple[bytes, Report]:
     directories = [made.directory / "shards" / f"{number:05d}" for number in made.numbers(split)]
     return b"".join((directory / "tokens.bin").read_bytes() for directory in directories), made.report(split)
+
+
+def test_settings_name_the_expansion_where_it_decides_documents(tmp_path: Path) -> None:
+    plain = write_jsonl(tmp_path / "a.jsonl", range(20))
+    for path, named in ((plain, False), (compressed(plain, ".gz"), True)):
+        stream = open_stream(settings_for(path))
+        stream.close()
+        assert ("data.max_expansion" in stream.fingerprint) == named
+    stores.build(stores.settings_for(path, tmp_path / "store"))
+    with pytest.raises(AssetError, match=r"max_expansion: 200\.0 in the store, 50\.0 now"):
+        stores.open_stream(stores.settings_for(path, tmp_path / "store", data__max_expansion=50.0))
 
 
 def test_lost_rest_of_a_file_is_said_once_when_a_store_is_built(tmp_path: Path, capsys: Any) -> None:
