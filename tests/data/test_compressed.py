@@ -17,6 +17,7 @@ import stores
 import zstandard
 from corpora import TOKENIZER, resolve, text, write_jsonl
 
+from codex_jax import config
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
 from codex_jax.data.batch import Batch
@@ -24,6 +25,8 @@ from codex_jax.data.documents import Document
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.journal import accounts
+from codex_jax.tracking import ledger, writer
 
 
 pytestmark = pytest.mark.data
@@ -427,3 +430,14 @@ def child(path: Path) -> tuple[int, ...]:
         [sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True, env=environment
     )
     return tuple(map(int, done.stdout.split()))
+
+
+def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path: Path, capsys: Any) -> None:
+    path, _ = broken(tmp_path, ".gz", "torn")
+    settings = settings_for(path)
+    with writer.open_writer(
+        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings)
+    ) as made:
+        accounts.write_exceptions(made, 1, "train", read(path)[1])
+    (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]
+    assert row["reason"] in capsys.readouterr().err and "the rest of the file is not read, " in row["reason"]
