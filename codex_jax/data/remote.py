@@ -100,6 +100,8 @@ class _Last(threading.local):
     file: tuple[str, Seen] | None = None
     begin = 0
     content = b""
+    size = 0
+    """of what was fetched: the content may begin with the end of the block before"""
 
 
 _last = _Last()
@@ -138,8 +140,12 @@ class _Blocks(io.RawIOBase):
         return len(part)
 
     def _fetch(self, *, follows: bool) -> None:
-        """Read the block that begins here, larger than the last one if it `follows` it."""
-        size = min(2 * len(_last.content), _MOST_BLOCK_BYTES) if follows else _BLOCK_BYTES
+        """Read the block that begins here, larger than the last one if it `follows` it.
+
+        The end of that one is kept: where a unit begins, what came before it is looked at once more.
+        """
+        size = min(2 * _last.size, _MOST_BLOCK_BYTES) if follows else _BLOCK_BYTES
+        before = _last.content[-_BLOCK_BYTES:] if follows else b""
         end = min(self._at + size, self._seen.size)
         if facts(self.name).seen != self._seen:
             raise changed(self.name)
@@ -148,7 +154,8 @@ class _Blocks(io.RawIOBase):
             content = system.cat_file(self.name, start=self._at, end=end)
         if len(content) != end - self._at:
             raise OSError(errno.EIO, f"{len(content)} bytes came of {end - self._at}", self.name)
-        _last.file, _last.begin, _last.content = (self.name, self._seen), self._at, content
+        _last.file, _last.size = (self.name, self._seen), size
+        _last.begin, _last.content = self._at - len(before), before + content
 
 
 def _system(path: str) -> Any:

@@ -62,7 +62,9 @@ def read(path: object, **changes: Any) -> tuple[list[str], Report, corpora_of.Co
 
 
 def test_file_directory_and_glob_hold_what_they_hold_here(bucket: Bucket) -> None:
-    for number, name in enumerate(("a.jsonl", "b/c.jsonl", "b/d e%.jsonl", "é.jsonl", ".hidden.jsonl", ".h/f.jsonl")):
+    for number, name in enumerate(
+        ("a.jsonl", "b/c.jsonl", "b/d e%.jsonl", "é.jsonl", "g.jsonl/h.jsonl", ".hidden.jsonl", ".h/f.jsonl")
+    ):
         (bucket.here / "set" / name).parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(bucket.here / "set" / name, range(number * 9, number * 9 + 9))
     (bucket.here / "set" / "notes.bin").write_bytes(b"\0")
@@ -82,6 +84,17 @@ def test_unit_is_one_look_and_one_request_for_little_more_than_itself(bucket: Bu
     ranges = [wanted.removeprefix("bytes=").split("-") for _, _, wanted in bucket.server.seen if wanted]
     assert [int(last) - int(first) + 1 for first, last in ranges] == [131_072]
     assert len(bucket.server.seen) <= 4  # the client of gs looks three times
+
+
+def test_all_units_in_their_order_are_a_few_requests_for_larger_and_larger_blocks(bucket: Bucket) -> None:
+    size = write_jsonl(bucket.here / "a.jsonl", range(20_000)).stat().st_size
+    data = resolve(data__paths=(f"{bucket.there}/a.jsonl",)).data
+    corpus = corpora_of.open_corpus(data, "data")
+    bucket.server.seen.clear()
+    assert len(list(corpus.read(range(corpus.num_units), data))) == 20_000
+    ranges = [wanted.removeprefix("bytes=").split("-") for _, _, wanted in bucket.server.seen if wanted]
+    assert [int(last) - int(first) + 1 for first, last in ranges[:3]] == [1 << 17, 1 << 18, 1 << 19]
+    assert size > 1_500_000 and len(ranges) <= 6
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.csv", "a.jsonl.gz", "a.parquet", "a.arrow"])
@@ -160,6 +173,7 @@ def test_object_that_is_written_anew_while_it_is_read_is_named(bucket: Bucket, o
     [
         ("none.txt", r"//bucket/none\.txt does not exist; correct data\.paths"),
         ("*.none", r"no file matches .*//bucket/\*\.none; correct"),
+        ("fil*", r"no file matches .*//bucket/fil\*; correct"),
         ("empty.txt", r"//bucket/empty\.txt is empty; fill it or leave it out"),
         ("files", r"directory .*//bucket/files holds no file ending in \.txt"),
         ("denied.txt", r"//bucket/denied\.txt cannot be read: "),
