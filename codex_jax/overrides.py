@@ -59,10 +59,10 @@ def parse(arguments: Sequence[str], flags: Sequence[str]) -> list[tuple[str, str
 def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
     """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
 
-    The file is Python and is executed. Raises ConfigError.
+    The file is Python and is executed; without a spec it is the defaults that are changed. Raises ConfigError.
     """
     path, argument, inline = split(spec)
-    given = dict(schema.flatten(_read_file(path, argument)))
+    given = dict(schema.flatten(_read_file(path, argument) if spec else config.default().to_dict()))
     base = dict(schema.flatten(config.default().to_dict()))
     origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
     changes = [*inline, *overrides]

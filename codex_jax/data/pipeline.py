@@ -31,6 +31,7 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 __all__ = [
     "Mixture",
     "Stream",
+    "data_seed",
     "make_tokenizer",
     "open_mixture",
     "train_stream",
@@ -74,7 +75,7 @@ def train_stream(
     `shard` = (index, count) is the part of each batch to yield, for one of several hosts. Raises AssetError when
     data.mode=store and there is no store, or one of other data.
     """
-    data, seed = settings.data, _seed(settings)
+    data, seed = settings.data, data_seed(settings)
     if data.mode == "store":
         return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
@@ -106,7 +107,7 @@ def validation_batches(
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
-def _seed(settings: config.Config) -> int:
+def data_seed(settings: config.Config) -> int:
     """Return the seed of the order of the data; ConfigError when the variable holds none."""
     given = os.environ.get("CODEX_DATA_SEED", "") if settings.data.seed < 0 else str(settings.data.seed)
     if not given:
