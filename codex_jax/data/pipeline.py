@@ -5,6 +5,7 @@ tokenizer = make_tokenizer(config, mixture)
 stores.make(config, mixture, tokenizer)        where config.data.mode is store
 stream = train_stream(config, mixture, tokenizer, batch_size)
 batches, report = validation_batches(config, mixture, tokenizer, batch_size)
+batches = whole_split(config, mixture, tokenizer, batch_size, "test")
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from codex_jax import config
 from codex_jax.data import layout as layouts
-from codex_jax.data import mixture, order, sources, stores, validation
+from codex_jax.data import mixture, order, sources, stores, validation, whole
 from codex_jax.data.batch import Batch
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.mixture import Chosen, Mixture, open_mixture
@@ -22,6 +23,7 @@ from codex_jax.data.order import Order, Size
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
+from codex_jax.data.whole import Whole
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import loading, training
@@ -37,6 +39,7 @@ __all__ = [
     "train_stream",
     "train_tokenizer",
     "validation_batches",
+    "whole_split",
 ]
 
 Stream = TrainStream | StoreStream
@@ -105,6 +108,20 @@ def validation_batches(
         return stores.validation_batches(settings, parts, tokenizer, batch_size, _FIXED_SEED)
     build = _builder(settings, [mixture.for_validation(part) for part in parts], tokenizer, _FIXED_SEED)
     return validation.batches(build, batch_size, settings.eval.num_batches)
+
+
+def whole_split(settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, split: str) -> Whole:
+    """Return every document of the validation or the test split, once, whatever the weights of a mixture.
+
+    A store has no test split: that is read from the sources. Raises ConfigError when nothing was kept for a test.
+    """
+    if split == "test" and not settings.data.test_fraction:
+        raise ConfigError("data.test_fraction=0: the run kept no documents for a test; evaluate its validation split")
+    if split == "validation" and settings.data.mode == "store":
+        return stores.whole_validation(settings, parts, tokenizer, batch_size)
+    choose = mixture.for_validation if split == "validation" else mixture.for_test
+    once = [choose(part._replace(weight=Fraction(0))) for part in parts]
+    return whole.of_sources(_builder(settings, once, tokenizer, _FIXED_SEED), batch_size)
 
 
 def data_seed(settings: config.Config) -> int:
