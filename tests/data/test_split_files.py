@@ -3,6 +3,7 @@
 import collections
 import json
 import os
+import resource
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -327,3 +328,14 @@ def test_keys_are_found_whatever_bytes_they_end_in() -> None:
     assert np.sum(keys.copies) == 9
     with pytest.raises(ConfigError):
         allotment.parse("")
+
+
+def test_full_disk_ends_with_4_and_leaves_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows, limits = write(tmp_path / "rows.jsonl", numbered(3000)), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    try:
+        assert split(rows, "--out", tmp_path / "out") == 4
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert "File too large" in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["rows.jsonl"]
