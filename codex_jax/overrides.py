@@ -1,7 +1,7 @@
 """From a config file and a command line to settings, with the origin of every value."""
 
 import importlib.util
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,19 +59,22 @@ def parse(arguments: Sequence[str], flags: Sequence[str]) -> list[tuple[str, str
 def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
     """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
 
-    The file is Python and is executed. Raises ConfigError.
+    The file is Python and is executed; without a spec it is the defaults that are changed. Raises ConfigError.
     """
     path, argument, inline = split(spec)
-    given = dict(schema.flatten(_read_file(path, argument)))
+    given = dict(schema.flatten(_read_file(path, argument) if spec else config.default().to_dict()))
     base = dict(schema.flatten(config.default().to_dict()))
     origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
     changes = [*inline, *overrides]
+    origin |= dict.fromkeys((name for name, _ in changes), "command line")
+    return config.resolve(change(given, changes)), origin
+
+
+def change(given: Mapping[str, Any], changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return settings by their dotted names with the texts of a command line in their place, read but not checked."""
     names = [*given, *(name for name, _ in changes)]
     kinds = {name: kind for name, _, kind in schema.walk(config.Config, given=names)}
-    for name, text in changes:
-        given[name] = _read_text(text, kinds[name]) if name in kinds else text
-        origin[name] = "command line"
-    return config.resolve(given), origin
+    return {**given, **{name: _read_text(text, kinds[name]) if name in kinds else text for name, text in changes}}
 
 
 def _read_text(text: str, kind: type) -> Any:

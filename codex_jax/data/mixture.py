@@ -79,6 +79,11 @@ def for_validation(part: Part) -> Chosen:
     return (part._replace(corpus=separate), "all") if separate else (part, "validation")
 
 
+def for_test(part: Part) -> Chosen:
+    """Return what of a source is kept for a last test."""
+    return part, "test"
+
+
 def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     """Return what reads a split of a source."""
     part, split = chosen

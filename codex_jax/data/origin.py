@@ -43,7 +43,7 @@ def read(origins: Sequence[Origin]) -> list[Origin]:
     def digested(origin: Origin) -> Origin:
         found = _look(origin.name, origin.path)._replace(sha256=_digest(origin.path))
         if found.status != origin.status or _look(origin.name, origin.path).status != origin.status:
-            raise AssetError(f"{origin.path} has changed while the store was built; build it again")
+            raise AssetError(f"{origin.path} has changed while it was read; run the command again")
         return found
 
     return in_threads(digested, origins)

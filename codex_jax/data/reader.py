@@ -1,7 +1,7 @@
 """Documents of one split of a corpus, redacted and laid out, with every other document accounted for."""
 
 import dataclasses
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from codex_jax import config
 from codex_jax.data import chat, copies, documents
@@ -30,22 +30,35 @@ class Reader:
 
     def read(self, units: Iterable[int], report: Report) -> Iterator[list[Piece]]:
         """Yield the pieces of each document that belongs to the split, and count all of them in `report`."""
+        for path, document, turns in self.redacted(units, report):
+            yield from self._laid_out(path, document, turns, report)
+
+    def redacted(self, units: Iterable[int], report: Report) -> Iterator[tuple[str, Document, list[Turn]]]:
+        """Yield each document of the split with its path and its parts as the safety policy leaves them.
+
+        What is read and not yielded is counted in `report`.
+        """
         for file, row in self.corpus.read(units, self.data):
             path = self.corpus.files[file].path
             report.read += 1
             if isinstance(row, BadRow):
-                self._put_aside(path, row, report)
+                self.put_aside(path, row, report)
             elif self._other_split(row) or self._copied(path, row, report):
                 report.held_out += 1
             else:
-                yield from self._laid_out(path, row, report)
+                yield path, row, self._redacted(path, row, report)
 
-    def _put_aside(self, path: str, row: BadRow, report: Report) -> None:
+    def put_aside(self, path: str, row: BadRow, report: Report) -> None:
+        """Count a row that cannot be used."""
+        report.quarantined += 1
+        report.rows.append(self.place(path, row, row.reason))
+
+    def place(self, path: str, row: Document | BadRow, reason: str) -> Quarantined:
+        """Return where a row is, with its line where that can be told, and what is to be said of it."""
         line = row.line
         if line is None and row.offset is not None:
             line = self.lines.number(path, row.offset)
-        report.quarantined += 1
-        report.rows.append(Quarantined(path, line, row.offset, row.reason))
+        return Quarantined(path, line, row.offset, reason)
 
     def _other_split(self, document: Document) -> bool:
         if self.split == "all":
@@ -58,20 +71,18 @@ class Reader:
             return False
         report.duplicates += 1
         if self.copies.policy == "fail":
-            number = self.lines.number(path, document.offset) if document.offset is not None else document.line
             raise AssetError(
-                f"{path}:{number} is also a document of validation_paths; take it out of one of them, or set "
-                "data.duplicates=drop, which leaves it to validation"
+                f"{self.place(path, document, 'is also a document of validation_paths')}; take it out of one of them, "
+                "or set data.duplicates=drop, which leaves it to validation"
             )
         return self.copies.policy == "drop"
 
-    def _laid_out(self, path: str, document: Document, report: Report) -> Iterator[list[Piece]]:
+    def _laid_out(self, path: str, document: Document, turns: Sequence[Turn], report: Report) -> Iterator[list[Piece]]:
         """Yield the pieces of the document, if there is anything to learn from."""
-        turns = self._redacted(path, document, report)
         try:
             pieces = self.layout(turns)
         except chat.Refused as refusal:
-            self._put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
+            self.put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
             return
         if any(piece.learnt and piece.text.strip() for piece in pieces):
             report.trained += 1

@@ -4,6 +4,7 @@ What was found is never returned, logged or put into a message; only the rule an
 """
 
 import functools
+import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -15,6 +16,7 @@ from codex_jax.safety.rules import RULES, Rule
 
 # RE2 gives up on a set whose automaton outgrows this; the rules need a small part of it.
 _MEMORY_BYTES = 64 << 20
+_MARK = "[REDACTED:{}]"
 
 
 class Finding(NamedTuple):
@@ -51,11 +53,17 @@ class Engine:
         for rule in rules:
             self._set.Add(rule.pattern)
         self._set.Compile()
+        names = "|".join(re.escape(rule.name) for rule in rules)
+        self._mark = re.compile(re.escape(_MARK).replace(r"\{\}", f"({names})").encode())
 
     def redact(self, text: str) -> Redacted:
-        """Return the text with every finding replaced by `[REDACTED:rule]`; linear in its length."""
+        """Return the text with every finding replaced by `[REDACTED:rule]`; linear in its length.
+
+        A text that was redacted before has the same pieces again: a mark in it is not learnt, and is no finding.
+        """
         content = text.encode()
-        spans = self._spans(content)
+        marks = {match.span(): match[1].decode() for match in self._mark.finditer(content)}
+        spans = [*self._spans(content), *((*span, rule) for span, rule in marks.items())]
         if not spans:
             return Redacted([(text, True)] if text else [], [])
         pieces, findings = [], []
@@ -64,10 +72,11 @@ class Engine:
             before = content[done:start].decode()
             if before:
                 pieces.append((before, True))
-            pieces.append((f"[REDACTED:{rule}]", False))
+            pieces.append((_MARK.format(rule), False))
             begin = characters + len(before)
             characters = begin + len(content[start:end].decode())
-            findings.append(Finding(rule, begin, characters))
+            if (start, end) not in marks:
+                findings.append(Finding(rule, begin, characters))
             done = end
         if done < len(content):
             pieces.append((content[done:].decode(), True))
@@ -75,7 +84,7 @@ class Engine:
 
     def policy_digest(self) -> str:
         """Return the SHA-256 of the rules: equal digests redact alike."""
-        return digest.of_json([[rule.name, rule.pattern, rule.harmless] for rule in self._rules])
+        return digest.of_json([_MARK, *([rule.name, rule.pattern, rule.harmless] for rule in self._rules)])
 
     def _spans(self, content: bytes) -> list[tuple[int, int, str]]:
         spans = []

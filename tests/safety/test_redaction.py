@@ -81,3 +81,10 @@ def test_second_pass_finds_nothing(parts: list[str]) -> None:
 def test_long_hostile_text_takes_linear_time(text: str) -> None:
     # A backtracking engine needs hours for these; linear time is well under a second even on a busy machine.
     assert engine.default().redact(text).text == text
+
+
+def test_mark_of_an_earlier_redaction_is_not_learnt_and_is_no_finding() -> None:
+    once = engine.default().redact(f"token {'ghp_' + 'a1B2' * 9} of é@ and a@example.org")
+    again = engine.default().redact(once.text)
+    assert again.pieces == once.pieces and again.findings == []
+    assert engine.default().redact("[REDACTED:nothing]").pieces == [("[REDACTED:nothing]", True)]
