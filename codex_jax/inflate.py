@@ -1,8 +1,8 @@
 """Reads what gzip and zstd have compressed, forwards and in bounded pieces: never into a file, never as a whole."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from codex_jax import amounts
@@ -33,7 +33,7 @@ class Damaged(Exception):
 
 def suffix_of(path: str) -> str:
     """Return .gz or .zst where the name of a file ends so, else nothing."""
-    suffix = Path(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     return suffix if suffix in SUFFIXES else ""
 
 

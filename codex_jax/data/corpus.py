@@ -67,7 +67,7 @@ class Corpus:
     @property
     def in_order(self) -> bool:
         """Whether the units of a file are to be read in their order: one of the files is a tape."""
-        return self.is_compressed or sources.only_forwards(self.source)
+        return self.is_compressed or not isinstance(sources.SOURCES.get(self.source), sources.Seeker)
 
     @property
     def num_units(self) -> int:
@@ -76,31 +76,40 @@ class Corpus:
 
     def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         """Yield what these units hold, in their order; AssetError when a file is not what it was."""
+        source = sources.SOURCES.get(self.source)
+        seeker = source if isinstance(source, sources.Seeker) else None
         for unit in units:
             index = int(np.searchsorted(self.ends_F, unit, side="right"))
             before = int(self.ends_F[index - 1]) if index else 0
             path = self.files[index].path
-            forwards = inflate.suffix_of(path) or sources.only_forwards(self.source)
             try:
-                for row in (self._play if forwards else self._look_up)(index, unit - before, data):
+                if seeker is None or inflate.suffix_of(path):
+                    rows = self._tape(index, unit - before, data).read(unit - before)
+                else:
+                    rows = _sought(seeker, path, self._seen(index), unit - before, data)
+                for row in rows:
                     yield Entry(index, row)
             except OSError as error:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
 
-    def _look_up(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
-        path, seen = self.files[index].path, self._seen(index)
-        with opening.open_seen(path, seen) as file:
-            yield from sources.seeking(self.source).read(file, seen.size, unit, data)
-
-    def _play(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
+    def _tape(self, index: int, unit: int, data: config.Data) -> Tape:
+        """Return the tape in use if it can go on to the unit, else a new one."""
         path, found = self.files[index].path, self._slot.tape
         if found is None or found.path != path or found.data is not data or found.next > unit:
             num_units = int(np.diff(self.ends_F, prepend=0)[index])
-            found = self._slot.tape = Tape(path, self._seen(index), num_units, sources.following(self.source), data)
-        yield from found.read(unit)
+            found = Tape(path, self._seen(index), num_units, sources.following(self.source), data)
+        self._slot.tape = found
+        return found
 
     def _seen(self, index: int) -> opening.Seen:
         return opening.Seen(int(self.sizes_F[index]), int(self.versions_F[index]))
+
+
+def _sought(
+    source: sources.Seeker, path: str, seen: opening.Seen, unit: int, data: config.Data
+) -> Iterator[Document | BadRow]:
+    with opening.open_seen(path, seen) as file:
+        yield from source.read(file, seen.size, unit, data)
 
 
 def open_corpus(data: config.Data, key: str) -> Corpus:

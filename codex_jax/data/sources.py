@@ -132,23 +132,12 @@ def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:
     return [File(file, os.path.relpath(file, path)) for file in files]
 
 
-def seeking(source: str) -> Seeker:
-    """Return the source that reads plain files in units."""
-    found = SOURCES.get(source)
-    assert isinstance(found, Seeker), "only_forwards says which are none"
-    return found
-
-
 def following(source: str) -> Follower:
     """Return the source that reads files from their beginning."""
     found = SOURCES.get(source)
-    assert isinstance(found, Follower), "find refuses files that would have to be followed"
+    if not isinstance(found, Follower):
+        raise ConfigError(f"data.source={source} has neither `read` nor `follow`: it can read no file")
     return found
-
-
-def only_forwards(source: str) -> bool:
-    """Return whether plain files, too, are read from their beginning."""
-    return not isinstance(SOURCES.get(source), Seeker)
 
 
 def _suffix(path: str) -> str:
