@@ -36,6 +36,14 @@ def beam(session: nox.Session) -> None:
 
 
 @nox.session
+def cloud(session: nox.Session) -> None:
+    """Files in buckets, read by the clients of S3 and Google Cloud Storage, which are not locked."""
+    install(session)
+    session.install("-e", ".[gcs,hf,s3]", "--no-build-isolation")
+    session.run("python", "-m", "pytest", "tests/data/test_buckets.py", *session.posargs)
+
+
+@nox.session
 def gpu(session: nox.Session) -> None:
     """The tests that say something on a GPU; the CUDA packages are not in the lock, which only bounds them."""
     install(session)

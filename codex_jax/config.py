@@ -65,11 +65,18 @@ class Origin:
 
     source: str = knob(
         "",
-        "kind of documents: stdlib, text, jsonl, csv or parquet; empty: stdlib without paths, else by their suffix",
+        "kind of documents: stdlib, text, jsonl, csv, parquet, arrayrecord, arrow or hf; empty: stdlib without paths, "
+        "else by their suffix",
     )
     paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
     validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
-    text_field: str = knob("text", "field of a row that holds the document, where it is text alone")
+    split_name: str = knob("", "split of a dataset of source hf that has several; empty: the only one, or train")
+    document: str = knob(
+        "piece",
+        "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",
+        choices=("piece", "line", "file"),
+    )
+    text_field: str = knob("text", "field of a row that holds a text; empty: each record of an ArrayRecord file is one")
     prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
     completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
     messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")

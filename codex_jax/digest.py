@@ -3,7 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
 def of_bytes(data: bytes) -> str:
@@ -14,7 +14,12 @@ def of_bytes(data: bytes) -> str:
 def of_file(path: Path) -> str:
     """Return the hexadecimal SHA-256 of a file, read in pieces so that its size does not matter."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return of_open(file)
+
+
+def of_open(file: BinaryIO) -> str:
+    """Return the hexadecimal SHA-256 of what is left to read of a file, read in pieces."""
+    return hashlib.file_digest(file, "sha256").hexdigest()  # type: ignore[arg-type]
 
 
 def of_json(value: Any) -> str:

@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
@@ -12,6 +12,7 @@ from jax.sharding import Mesh
 from codex_jax import config, sharding
 from codex_jax.data import packing
 from codex_jax.data.batch import Batch
+from codex_jax.errors import AssetError
 from codex_jax.models import build
 from codex_jax.training import losses
 
@@ -26,26 +27,56 @@ def make(settings: config.Config, definition: build.Definition, mesh: Mesh, batc
     evaluation has. Sums over all parts are divided once by the number of weighted tokens, so that rows of padding
     change nothing.
     """
-    rows = settings.train.microbatch_size or settings.train.global_batch_size
-    own = packing.own_rows(rows, sharding.part_of_batch(mesh))
-    parts = [
-        sharding.place(tuple(array[own] for array in part), mesh) for batch in batches for part in cut(batch, rows)
-    ]
-    chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
-    sums = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
+    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh)
+    parts = [part for batch in batches for part in place(batch)]
 
     def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
         # Dispatch all, then read: the devices are not left waiting between parts.
         read = jax.device_get([sums(parameters, part) for part in parts])
-        loss, correct, weight = np.sum(np.array(read, np.float64), axis=0).tolist()
-        mean = loss / weight
-        return {
-            "loss": mean,
-            "perplexity": math.exp(mean) if mean < 700 else math.inf,
-            "token_accuracy": correct / weight,
-        }
+        return _metrics(*np.sum(np.array(read, np.float64), axis=0).tolist())
 
     return evaluate
+
+
+def once(
+    settings: config.Config,
+    definition: build.Definition,
+    mesh: Mesh,
+    parameters: dict[str, Any],
+    batches: Iterable[Batch],
+) -> dict[str, float]:
+    """Return what `make` does, and `tokens`, for batches that are read as they come; none of them is kept."""
+    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh)
+    total_3 = np.zeros(3)
+    for batch in batches:
+        total_3 += np.sum(
+            np.array(jax.device_get([sums(parameters, part) for part in place(batch)]), np.float64), axis=0
+        )
+    if not total_3[2]:
+        raise AssetError("the documents of this split have no token that can be predicted: each is too short")
+    return {**_metrics(*total_3.tolist()), "tokens": float(total_3[2])}
+
+
+def _placing(settings: config.Config, mesh: Mesh) -> Callable[[Batch], list[tuple[jax.Array, ...]]]:
+    """Return what puts a batch on the devices, in parts as large as a microbatch."""
+    rows = settings.train.microbatch_size or settings.train.global_batch_size
+    own = packing.own_rows(rows, sharding.part_of_batch(mesh))
+    return lambda batch: [sharding.place(tuple(array[own] for array in part), mesh) for part in cut(batch, rows)]
+
+
+def _summing(settings: config.Config, definition: build.Definition, mesh: Mesh) -> Callable[..., losses.Sums]:
+    chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
+    sums: Callable[..., losses.Sums] = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
+    return sums
+
+
+def _metrics(loss: float, correct: float, weight: float) -> dict[str, float]:
+    mean = loss / weight
+    return {
+        "loss": mean,
+        "perplexity": math.exp(mean) if mean < 700 else math.inf,
+        "token_accuracy": correct / weight,
+    }
 
 
 def unigram_entropy(batches: Sequence[Batch]) -> float:

@@ -1,8 +1,8 @@
 """Reads what gzip and zstd have compressed, forwards and in bounded pieces: never into a file, never as a whole."""
 
+import os
 import zlib
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 from codex_jax import amounts
@@ -15,6 +15,9 @@ _FEED_BYTES = 512
 _FREE_BYTES = 16 << 20
 # What the program zstd grants without being asked, too. A frame may ask for 2 GiB of memory.
 _MOST_WINDOW_BYTES = 128 << 20
+
+# As much text at the beginning of a file tells how much there is of it in all.
+_TELLING_BYTES = 1 << 20
 
 Blocks = Callable[[], Iterator[bytes]]
 
@@ -30,7 +33,7 @@ class Damaged(Exception):
 
 def suffix_of(path: str) -> str:
     """Return .gz or .zst where the name of a file ends so, else nothing."""
-    suffix = Path(path).suffix.lower()
+    suffix = os.path.splitext(path)[1].lower()
     return suffix if suffix in SUFFIXES else ""
 
 
@@ -63,6 +66,21 @@ def inflate(blocks: Blocks, suffix: str, most: float) -> Iterator[tuple[bytes, i
     except errors:
         pass
     raise Damaged(reason, at)
+
+
+def beginning(head: bytes, size: int, suffix: str, most: float) -> tuple[bytes, int]:
+    """Return the text in the first bytes of a file, and about how much there is in all of its `size` bytes."""
+    text, read, whole = bytearray(), 0, True
+    pieces = inflate(lambda: iter([head]), suffix, most)
+    try:
+        while len(text) < _TELLING_BYTES and (piece := next(pieces, None)):
+            text += piece[0]
+            read = piece[1]
+    except Damaged:
+        whole = False  # the rest is not here, or the file is damaged, which is said when it is read
+    if not read:
+        return b"", 0 if whole else size
+    return bytes(text), size * len(text) // read
 
 
 def _decoded(blocks: Iterator[bytes], suffix: str, *, singly_from: int | None) -> Iterator[tuple[bytes, int]]:

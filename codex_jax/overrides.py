@@ -2,7 +2,7 @@
 
 import importlib.util
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -69,23 +69,25 @@ def parse(arguments: Sequence[str], flags: Sequence[str]) -> list[tuple[str, str
 def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
     """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
 
-    The file is Python and is executed. Raises ConfigError.
+    The file is Python and is executed; without a spec it is the defaults that are changed. Raises ConfigError.
     """
     path, argument, inline = split(spec)
-    given = dict(schema.flatten(_read_file(path, argument)))
+    given = dict(schema.flatten(_read_file(path, argument) if spec else config.default().to_dict()))
     base = dict(schema.flatten(config.default().to_dict()))
     origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
     changes = [*inline, *overrides]
+    origin |= dict.fromkeys((name for name, _ in changes), "command line")
+    set_here = {name: text for name, one in VARIABLES.items() if (text := os.environ.get(one, ""))}
+    variables = [(name, text) for name, text in set_here.items() if origin.get(name) == "default"]
+    origin |= {name: f"variable {VARIABLES[name]}" for name, _ in variables}
+    return config.resolve(change(given, [*changes, *variables])), origin
+
+
+def change(given: Mapping[str, Any], changes: Sequence[tuple[str, str]]) -> dict[str, Any]:
+    """Return settings by their dotted names with the texts of a command line in their place, read but not checked."""
     names = [*given, *(name for name, _ in changes)]
     kinds = {name: kind for name, _, kind in schema.walk(config.Config, given=names)}
-    for name, text in changes:
-        given[name] = _read_text(text, kinds[name]) if name in kinds else text
-        origin[name] = "command line"
-    for name, variable in VARIABLES.items():
-        if (text := os.environ.get(variable, "")) and origin.get(name) == "default":
-            given[name] = _read_text(text, kinds[name])
-            origin[name] = f"variable {variable}"
-    return config.resolve(given), origin
+    return {**given, **{name: _read_text(text, kinds[name]) if name in kinds else text for name, text in changes}}
 
 
 def _read_text(text: str, kind: type) -> Any:

@@ -109,17 +109,33 @@ def _read_run_id(path: Path) -> str:
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
     """Raise ConfigError naming every setting that decides numbers and is not as the checkpoint has it."""
-    old, new = dict(schema.flatten(before)), dict(schema.flatten(now))
-    changed = [
-        f"  {name}: {old.get(name)!r} in the checkpoint, {new.get(name)!r} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not any(re.search(pattern, name) for pattern in MAY_CHANGE)
-    ]
-    if changed:
+    if changed := changes(before, now):
         raise ConfigError(
             f"{workdir} holds a run with other settings; choose another --workdir, or set them back:\n"
             + "\n".join(changed)
         )
+
+
+def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a line for every setting that decides numbers and is not as the checkpoint has it."""
+    old, new = dict(schema.flatten(before)), dict(schema.flatten(now))
+    return [
+        f"  {name}: {old.get(name)!r} in the checkpoint, {new.get(name)!r} now"
+        for name in sorted(old.keys() | new.keys())
+        if old.get(name) != new.get(name) and not any(re.search(pattern, name) for pattern in MAY_CHANGE)
+    ]
+
+
+def read_settings(workdir: Path) -> dict[str, Any]:
+    """Return the settings that config.json holds, nested; AssetError when it is not there or damaged."""
+    path = workdir / "config.json"
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        return dict(settings)
+    except FileNotFoundError:
+        raise AssetError(f"{workdir} is not the directory of a run: it has no config.json") from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise AssetError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:

@@ -69,6 +69,15 @@ def find_newest(root: Path) -> Found | None:
     return None
 
 
+def find(root: Path, step: int) -> Found:
+    """Return the checkpoint of a step; AssetError when it is not there, or not as it was written."""
+    if step not in (there := layout.steps(root)):
+        raise AssetError(
+            f"{root} has no checkpoint of step {step}; those it has: {', '.join(map(str, there)) or 'none'}"
+        )
+    return _load(layout.path_of(root, step))
+
+
 def restore(found: Found, target: trees.PyTree) -> trees.PyTree:
     """Return the saved state, bit for bit, in the structure and on the devices of `target`.
 

@@ -11,9 +11,10 @@ from codex_jax.cli import layout
 from codex_jax.errors import ConfigError, Interrupted
 
 
-# Each is a file of this room with a click group of the same name; imported when it is asked for.
+# Each is a file of this room with a click group, or a command, of the same name; imported when it is asked for.
 NOUNS = {
-    "data": "make, verify and show what is trained on",
+    "data": "make, verify, split and show what is trained on",
+    "evaluate": "how good a run is on all of its held-out documents",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }
 

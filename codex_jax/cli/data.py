@@ -1,25 +1,25 @@
-"""`codex-jax data`: make and check the store that training reads, and look at a batch."""
+"""`codex-jax data`: make and check the store that training reads, part documents into files, look at a batch."""
 
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from codex_jax import config, console, overrides
+from codex_jax import amounts, config, console, overrides
 from codex_jax.cli import batch_text, layout
-from codex_jax.data import pipeline, store, stores
+from codex_jax.data import allotment, pipeline, split_files, split_manifest, store, stores
 from codex_jax.data.batch import Batch
 from codex_jax.data.store_stream import StoreStream
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 
 
 @click.group(cls=layout.Group)
 def data() -> None:
-    """Make and check the store that training reads, and look at a batch."""
+    """Make and check what training reads, and look at a batch."""
 
 
 def with_config(command: Callable[..., None]) -> Callable[..., None]:
@@ -57,17 +57,95 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
 @click.argument("directory", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(directory: Path, as_json: bool) -> None:
-    """Read a store and its sources again; name what differs."""
-    found = store.read(directory)
-    differing = store.verify(found)
+    """Read a store or a split and its sources again; name what differs."""
+    facts, differing = _verify_split(directory) if split_manifest.is_in(directory) else _verify_store(directory)
     if as_json:
-        counts = {"sources": len(found.sources), "shards": len(found.shards)}
-        console.say(json.dumps({"store": str(directory), "ok": not differing, **counts, "differing": differing}))
+        console.say(json.dumps({**facts, "ok": not differing, "differing": differing}))
     if differing:
         more = f"\nand {len(differing) - 1:,} more differ" if len(differing) > 1 else ""
         raise AssetError(f"{differing[0]}{more}")
     if not as_json:
-        console.say(f"{directory}: {len(found.sources):,} sources and {len(found.shards):,} shards are as they were")
+        _, sources, parts = facts
+        console.say(f"{directory}: {facts[sources]:,} {sources} and {facts[parts]:,} {parts} are as they were")
+
+
+def _verify_store(directory: Path) -> tuple[dict[str, Any], list[str]]:
+    found = store.read(directory)
+    return {"store": str(directory), "sources": len(found.sources), "shards": len(found.shards)}, store.verify(found)
+
+
+def _verify_split(directory: Path) -> tuple[dict[str, Any], list[str]]:
+    listed = split_manifest.read(directory)
+    facts = {"split": str(directory), "sources": len(listed["sources"]), "files": len(listed["files"])}
+    return facts, split_manifest.verify(directory, listed)
+
+
+@data.command(context_settings=SETTINGS)
+@click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar="[PATH ...] [--config.key=value ...]")
+@click.option("--config", "spec", default="", metavar="FILE[:SIZE]", help="A file of configs/ that names the sources.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is not there yet.")
+@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and maybe test.")
+@click.option("--seed", type=click.IntRange(min=0), help="data.seed where it is not given.")
+@click.option("--stable", is_flag=True, help="Cut by hash, not by count: another document moves none.")
+@click.option(
+    "--duplicates",
+    type=click.Choice(("keep", "drop", "fail")),
+    default="keep",
+    show_default=True,
+    help="What to do with exact copies; they are never parted.",
+)
+@layout.as_json
+def split(
+    given: tuple[str, ...],
+    spec: str,
+    out: Path,
+    fractions: str,
+    seed: int | None,
+    stable: bool,
+    duplicates: str,
+    as_json: bool,
+) -> None:
+    """Part documents into train, validation and test files.
+
+    Writes JSON Lines and a manifest with the SHA-256 of all files and sources,
+    or nothing. What is written is redacted as it would be in training, since a
+    file may go where its source may not. --config.safety.enabled=false writes
+    documents as they are, says so, and has the manifest say so.
+    """
+    paths, rest = _paths_and_settings(given)
+    named = [("data.paths", repr(paths))] if paths else []
+    settings = _load(spec, rest, [*named, *_pair("data.seed", seed)])
+    if not (spec or settings.data.paths or settings.data.source or settings.data.mix):
+        raise ConfigError("name the files to split, or a --config that does")
+    wish = split_files.Wish(allotment.parse(fractions), pipeline.data_seed(settings), stable, duplicates)
+    made = split_files.split(split_files.open_reader(settings), wish, out)
+    if as_json:
+        layout.say_json({"split": str(out), **made})
+    else:
+        _say_split(out, made)
+
+
+def _say_split(out: Path, made: Mapping[str, Any]) -> None:
+    counts = made["counts"]
+    console.say(f"split      {out}, {made['method']}, seed {made['seed']}")
+    for name in allotment.SPLITS:
+        if facts := made["files"].get(f"{name}.jsonl"):
+            console.say(f"{name:<11}{amounts.counted(facts['rows'], 'document')}, sha256 {facts['sha256'][:12]}")
+    console.say(
+        f"{'read':<11}{counts['read']:,}: {counts['copies']:,} copies ({counts['dropped']:,} dropped), "
+        f"{counts['filtered']:,} filtered,\n{'':<11}{counts['quarantined']:,} quarantined, "
+        f"{counts['blocked']:,} blocked, {sum(counts['findings'].values()):,} findings of the safety policy"
+    )
+
+
+def _paths_and_settings(given: Sequence[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Part the arguments that are no flag, and no value of one, from the others."""
+    paths: list[str] = []
+    rest: list[str] = []
+    for argument in given:
+        is_value = bool(rest) and rest[-1].startswith("--") and "=" not in rest[-1]
+        (rest if argument.startswith("--") or is_value else paths).append(argument)
+    return paths, tuple(rest)
 
 
 @data.command(context_settings=SETTINGS)

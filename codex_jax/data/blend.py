@@ -2,7 +2,7 @@
 
 import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from fractions import Fraction
 
 import numpy as np
@@ -80,6 +80,12 @@ class Blend:
             if once_B.size == num_rows or span > _FARTHEST * num_rows:
                 return self(stores_B[once_B], numbers_B[once_B])
             span *= 2  # a store with a large share was through: what comes again of it does not count
+
+    def in_order(self, num_rows: int) -> Iterator[Rows]:
+        """Yield every row once, store by store as they lie there, up to `num_rows` at a time."""
+        for rows in self._rows:
+            for at in range(0, rows.count, num_rows):
+                yield rows(np.arange(at, min(at + num_rows, rows.count)))
 
     def _dealt(self, block: int) -> list[int]:
         """Return how many rows of each store come before a block; the largest has what the others leave."""

@@ -4,15 +4,16 @@ Nothing is kept per document or unit, only a few numbers per file, so memory doe
 Some files are tapes: any order is possible there too, but only forwards costs no more than what is read.
 """
 
+import concurrent.futures
 import dataclasses
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from codex_jax import config, inflate
-from codex_jax.data import opening, sources
+from codex_jax.data import hf, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
 from codex_jax.data.tape import Slot, Tape
@@ -21,8 +22,8 @@ from codex_jax.errors import AssetError
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
 _SAMPLE_BYTES = 65_536
-# Of the text at the beginning of a compressed file, which tells how much there is of it in all.
-_TEXT_BYTES = 1 << 20
+# Of files in buckets, where each look takes three round trips.
+_LOOKS_AT_ONCE = 16
 # Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
 _MOST_ZEROS = 0.05
 
@@ -42,6 +43,8 @@ class Corpus:
     files: tuple[File, ...]
     sizes_F: np.ndarray
     """int64, bytes of each file as it is on disk"""
+    versions_F: np.ndarray
+    """int64, what else than its size tells whether a file in a bucket is what it was; 0 for others"""
     texts_F: np.ndarray
     """int64, bytes of text of each file; estimated from its beginning where it is compressed"""
     ends_F: np.ndarray
@@ -64,7 +67,7 @@ class Corpus:
     @property
     def in_order(self) -> bool:
         """Whether the units of a file are to be read in their order: one of the files is a tape."""
-        return self.is_compressed or sources.only_forwards(self.source)
+        return self.is_compressed or not isinstance(sources.SOURCES.get(self.source), sources.Seeker)
 
     @property
     def num_units(self) -> int:
@@ -73,31 +76,40 @@ class Corpus:
 
     def read(self, units: Iterable[int], data: config.Data) -> Iterator[Entry]:
         """Yield what these units hold, in their order; AssetError when a file is not what it was."""
+        source = sources.SOURCES.get(self.source)
+        seeker = source if isinstance(source, sources.Seeker) else None
         for unit in units:
             index = int(np.searchsorted(self.ends_F, unit, side="right"))
             before = int(self.ends_F[index - 1]) if index else 0
             path = self.files[index].path
-            forwards = inflate.suffix_of(path) or sources.only_forwards(self.source)
             try:
-                for row in (self._play if forwards else self._look_up)(index, unit - before, data):
+                if seeker is None or inflate.suffix_of(path):
+                    rows = self._tape(index, unit - before, data).read(unit - before)
+                else:
+                    rows = _sought(seeker, path, self._seen(index), unit - before, data)
+                for row in rows:
                     yield Entry(index, row)
             except OSError as error:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
 
-    def _look_up(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
-        path, size = self.files[index].path, int(self.sizes_F[index])
-        with opening.open_binary(path) as file:
-            if opening.size_of(path) != size:
-                raise opening.changed(path, size)
-            yield from sources.seeking(self.source).read(file, size, unit, data)
-
-    def _play(self, index: int, unit: int, data: config.Data) -> Iterator[Document | BadRow]:
-        path, size = self.files[index].path, int(self.sizes_F[index])
-        found = self._slot.tape
+    def _tape(self, index: int, unit: int, data: config.Data) -> Tape:
+        """Return the tape in use if it can go on to the unit, else a new one."""
+        path, found = self.files[index].path, self._slot.tape
         if found is None or found.path != path or found.data is not data or found.next > unit:
             num_units = int(np.diff(self.ends_F, prepend=0)[index])
-            found = self._slot.tape = Tape(path, size, num_units, sources.following(self.source), data)
-        yield from found.read(unit)
+            found = Tape(path, self._seen(index), num_units, sources.following(self.source), data)
+        self._slot.tape = found
+        return found
+
+    def _seen(self, index: int) -> opening.Seen:
+        return opening.Seen(int(self.sizes_F[index]), int(self.versions_F[index]))
+
+
+def _sought(
+    source: sources.Seeker, path: str, seen: opening.Seen, unit: int, data: config.Data
+) -> Iterator[Document | BadRow]:
+    with opening.open_seen(path, seen) as file:
+        yield from source.read(file, seen.size, unit, data)
 
 
 def open_corpus(data: config.Data, key: str) -> Corpus:
@@ -109,30 +121,37 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
     if data.validation_paths:
         # Without paths data.source says what is trained on: the standard library.
         kind = data.source if data.paths else ""
-        validation = _open(kind, data.validation_paths, f"{key}.validation_paths", data, None)
-    return _open(data.source, data.paths, f"{key}.paths", data, validation)
+        name = f"{key}.validation_paths"
+        split = hf.Wanted("", "validation", f"name the directory or the files of one in {name}")
+        validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
+    name = f"{key}.paths"
+    split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
+    return _open(sources.find(data.source, data.paths, name, split), name, data, validation)
 
 
-def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
-    source, files = sources.find(kind, paths, key)
+def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
+    source, files = found
     reader = sources.SOURCES.get(source)
     total = hashlib.sha256(source.encode())
-    kept, sizes, texts = [], [], []
-    for file in files:
-        look = _look(file.path, data, is_text=reader.is_text)
+    kept, seen, texts = [], [], []
+    with concurrent.futures.ThreadPoolExecutor(_LOOKS_AT_ONCE) as pool:
+        looks = list(pool.map(lambda file: _look(file.path, data, is_text=reader.is_text), files))
+    for file, look in zip(files, looks, strict=True):
         if look.text:  # an empty file of a directory holds no document
             kept.append(file)
-            sizes.append(look.size)
+            seen.append(look.seen)
             texts.append(look.text)
-            line = f"\n{file.name}\0{look.size}\0{hashlib.sha256(look.ends).hexdigest()}"
+            line = f"\n{file.name}\0{look.seen.size}\0{look.ends}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
-        raise AssetError(f"all {len(files)} files of {key}={','.join(paths)} are empty; name others")
+        raise AssetError(f"all {len(files)} files of {key} are empty; name others")
+    sizes_F, versions_F = np.array(seen, np.int64).T
     texts_F = np.array(texts, np.int64)
     return Corpus(
         source=source,
         files=tuple(kept),
-        sizes_F=np.array(sizes, np.int64),
+        sizes_F=sizes_F,
+        versions_F=versions_F,
         texts_F=texts_F,
         ends_F=np.cumsum(-(-texts_F // reader.unit_bytes(data))),
         fingerprint=total.hexdigest(),
@@ -141,43 +160,29 @@ def _open(kind: str, paths: Sequence[str], key: str, data: config.Data, validati
 
 
 class _Look(NamedTuple):
-    size: int
+    seen: opening.Seen
     text: int
     """bytes of text; an estimate where the file is compressed and large"""
-    ends: bytes
+    ends: str
+    """SHA-256 of both"""
 
 
 def _look(path: str, data: config.Data, *, is_text: bool) -> _Look:
     """Look at the two ends of a file; AssetError when it cannot be read or is no UTF-8 from the start."""
     try:
-        size = opening.size_of(path)
-        with opening.open_binary(path) as file:
+        seen = opening.look(path)
+        with opening.open_seen(path, seen) as file:
             head = file.read(_SAMPLE_BYTES)
-            file.seek(max(size - _SAMPLE_BYTES, len(head)))
+            file.seek(max(seen.size - _SAMPLE_BYTES, len(head)))
             ends = head + file.read(_SAMPLE_BYTES)
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
-    text = size
+    text = seen.size
     if suffix := inflate.suffix_of(path):
-        head, text = _inflated(head, suffix, size, data.max_expansion)
+        head, text = inflate.beginning(head, seen.size, suffix, data.max_expansion)
     if is_text:
         _check_encoding(path, head[:_SAMPLE_BYTES])
-    return _Look(size, text, ends)
-
-
-def _inflated(head: bytes, suffix: str, size: int, most: float) -> tuple[bytes, int]:
-    """Return the text at the beginning of a compressed file, and how much there may be in all of its `size` bytes."""
-    text, read, whole = bytearray(), 0, True
-    pieces = inflate.inflate(lambda: iter([head]), suffix, most)
-    try:
-        while len(text) < _TEXT_BYTES and (piece := next(pieces, None)):
-            text += piece[0]
-            read = piece[1]
-    except inflate.Damaged:
-        whole = False  # the rest is not here, or the file is damaged, which is said when it is read
-    if not read:
-        return b"", 0 if whole else size
-    return bytes(text), size * len(text) // read
+    return _Look(seen, text, hashlib.sha256(ends).hexdigest())
 
 
 def _check_encoding(path: str, head: bytes) -> None:

@@ -80,6 +80,13 @@ def read_already(row: BadRow) -> Record:
     return lambda: row
 
 
+def of_parts(parts: Sequence[Part], offset: int | None) -> Document:
+    """Return the document of these parts, plain or structured as their roles say; errors are those of `structured`."""
+    if parts[0].role == "text":
+        return plain(parts[0].text, parts[0].text.encode(), offset)
+    return structured(parts, offset)
+
+
 def split_of(digest: str, validation: float, test: float) -> str:
     """Return train, validation or test: the split of the document of that digest, given the shares of the last two.
 

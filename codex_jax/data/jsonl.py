@@ -39,14 +39,18 @@ class JsonlSource:
         step = self.unit_bytes(data)
         for offset, line in _lines(file, unit * step, min((unit + 1) * step, size), data.max_line_bytes):
             if line.strip():
-                yield _parse(line, offset, data)
+                yield self.row(line, offset, data)
 
     def follow(self, chunks: Iterator[bytes], data: config.Data) -> Iterator[Record]:
         """Yield what parses each line that is not blank."""
         for offset, number, line in pieces.lines(chunks, _LINE_END, data.max_line_bytes):
             if line.strip():
                 content = line.removesuffix(b"\n").removesuffix(b"\r")
-                yield functools.partial(_parse, content, offset, data, number)
+                yield functools.partial(self.row, content, offset, data, number)
+
+    def row(self, line: bytes, offset: int, data: config.Data, number: int | None = None) -> Document | BadRow:
+        """Return the document of a line, given without its end."""
+        return parse(line, offset, data)._replace(line=number)
 
 
 def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[int, bytes]]:
@@ -70,11 +74,8 @@ def _lines(file: BinaryIO, start: int, end: int, limit: int) -> Iterator[tuple[i
         at = stop + 1
 
 
-def _parse(line: bytes, offset: int, data: config.Data, number: int | None = None) -> Document | BadRow:
-    return _document(line, offset, data)._replace(line=number)
-
-
-def _document(line: bytes, offset: int, data: config.Data) -> Document | BadRow:
+def parse(line: bytes, offset: int | None, data: config.Data) -> Document | BadRow:
+    """Return the document of a JSON object in UTF-8, or what is wrong with it."""
     if len(line) > data.max_line_bytes:
         return BadRow(offset, f"longer than data.max_line_bytes={data.max_line_bytes}")
     try:

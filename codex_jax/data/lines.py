@@ -1,5 +1,6 @@
 """Line numbers of byte offsets, for the rows that cannot be read: each part of a file is counted once."""
 
+from codex_jax.data import opening
 from codex_jax.errors import AssetError
 
 
@@ -16,9 +17,12 @@ class Lines:
         self._last = ("", 0, 0)
 
     def number(self, path: str, offset: int) -> int | None:
-        """Return the line at a byte of a file, from 1; None behind the first GiB. AssetError when it cannot be read."""
-        if offset > _COUNTED_BYTES:
-            return None
+        """Return the line at a byte of a file, from 1; None behind the first GiB, and where the file is in a bucket.
+
+        AssetError when it cannot be read.
+        """
+        if offset > _COUNTED_BYTES or opening.is_remote(path):
+            return None  # for a number nobody waits, nor pays, for all that lies before it
         ends = self._ends.setdefault(path, [0])
         try:
             with open(path, "rb") as file:

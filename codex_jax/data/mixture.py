@@ -41,6 +41,8 @@ _DECIDE_DOCUMENTS = (
     "document_bytes",
     "max_line_bytes",
 )
+# Named only where it differs, so that stores and positions of before there was a choice are still read.
+_DOCUMENT = config.Data().document
 
 
 def open_mixture(data: config.Data) -> Mixture:
@@ -79,6 +81,11 @@ def for_validation(part: Part) -> Chosen:
     return (part._replace(corpus=separate), "all") if separate else (part, "validation")
 
 
+def for_test(part: Part) -> Chosen:
+    """Return what of a source is kept for a last test."""
+    return part._replace(stage="eval"), "test"
+
+
 def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     """Return what reads a split of a source."""
     part, split = chosen
@@ -105,6 +112,7 @@ def content(settings: config.Config, part: Part) -> dict[str, Any]:
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
+        **({} if data.document == _DOCUMENT else {"document": data.document}),
         **({"max_expansion": data.max_expansion} if _is_compressed(part.corpus) else {}),
     }
 

@@ -3,10 +3,10 @@
 import concurrent.futures
 import os
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from codex_jax import digest
+from codex_jax.data import opening
 from codex_jax.data.corpus import Corpus
 from codex_jax.errors import AssetError
 
@@ -43,7 +43,7 @@ def read(origins: Sequence[Origin]) -> list[Origin]:
     def digested(origin: Origin) -> Origin:
         found = _look(origin.name, origin.path)._replace(sha256=_digest(origin.path))
         if found.status != origin.status or _look(origin.name, origin.path).status != origin.status:
-            raise AssetError(f"{origin.path} has changed while the store was built; build it again")
+            raise AssetError(f"{origin.path} has changed while it was read; run the command again")
         return found
 
     return in_threads(digested, origins)
@@ -89,14 +89,15 @@ def _difference(pair: tuple[Origin, Origin]) -> str:
 
 def _look(name: str, path: str) -> Origin:
     try:
-        status = os.stat(path)
+        status = opening.status_of(path)
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error
-    return Origin(name, os.path.abspath(path), status.st_size, status.st_mtime_ns, status.st_ino)
+    return Origin(name, opening.absolute(path), *status)
 
 
 def _digest(path: str) -> str:
     try:
-        return digest.of_file(Path(path))
+        with opening.open_binary(path) as file:
+            return digest.of_open(file)
     except OSError as error:
         raise AssetError(f"{path} cannot be read: {error.strerror}") from error

@@ -5,6 +5,7 @@ tokenizer = make_tokenizer(config, mixture)
 made = make_stores(config, mixture, tokenizer)
 stream = train_stream(config, mixture, tokenizer, batch_size, made=made)
 batches, report = validation_batches(config, mixture, tokenizer, batch_size, made=made)
+batches = whole_split(config, mixture, tokenizer, batch_size, "test")
 """
 
 import os
@@ -14,7 +15,7 @@ from typing import Any
 
 from codex_jax import config
 from codex_jax.data import layout as layouts
-from codex_jax.data import mixture, order, sources, stores, validation
+from codex_jax.data import mixture, order, sources, stores, validation, whole
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.encoding import Encoder
@@ -24,6 +25,7 @@ from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.store import Store
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import TrainStream, nothing_to_learn
+from codex_jax.data.whole import Whole
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import loading, training
@@ -33,12 +35,14 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 __all__ = [
     "Mixture",
     "Stream",
+    "data_seed",
     "make_stores",
     "make_tokenizer",
     "open_mixture",
     "train_stream",
     "train_tokenizer",
     "validation_batches",
+    "whole_split",
 ]
 
 Stream = TrainStream | StoreStream
@@ -92,7 +96,7 @@ def train_stream(
     `shard` = (index, count) is the part of each batch to yield, for one of several hosts; `made` are the stores, which
     are looked for where they are not given. Raises AssetError when there is none, or one of other data.
     """
-    data, seed = settings.data, _seed(settings)
+    data, seed = settings.data, data_seed(settings)
     if data.mode == "store":
         return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed, made)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
@@ -123,7 +127,21 @@ def validation_batches(
     return validation.batches(build, batch_size, settings.eval.num_batches)
 
 
-def _seed(settings: config.Config) -> int:
+def whole_split(settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int, split: str) -> Whole:
+    """Return every document of the validation or the test split, once, whatever the weights of a mixture.
+
+    A store has no test split: that is read from the sources. Raises ConfigError when nothing was kept for a test.
+    """
+    if split == "test" and not settings.data.test_fraction:
+        raise ConfigError("data.test_fraction=0: the run kept no documents for a test; evaluate its validation split")
+    if split == "validation" and settings.data.mode == "store":
+        return stores.whole_validation(settings, parts, tokenizer, batch_size)
+    choose = mixture.for_validation if split == "validation" else mixture.for_test
+    once = [choose(part._replace(weight=Fraction(0))) for part in parts]
+    return whole.of_sources(_builder(settings, once, tokenizer, _FIXED_SEED), batch_size)
+
+
+def data_seed(settings: config.Config) -> int:
     """Return the seed of the order of the data; ConfigError when the variable holds none."""
     given = os.environ.get("CODEX_DATA_SEED", "") if settings.data.seed < 0 else str(settings.data.seed)
     if not given:

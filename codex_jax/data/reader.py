@@ -34,24 +34,39 @@ class Reader:
 
     def read(self, units: Iterable[int], report: Report) -> Iterator[list[Piece]]:
         """Yield the pieces of each document that belongs to the split, and count all of them in `report`."""
+        for path, document, turns in self.examined(units, report):
+            yield from self._laid_out(path, document, turns, report)
+
+    def examined(self, units: Iterable[int], report: Report) -> Iterator[tuple[str, Document, list[Turn]]]:
+        """Yield each document of the split with its path and its parts as the safety policy leaves them.
+
+        What is read and not yielded is counted in `report`.
+        """
         for file, row in self.corpus.read(units, self.data):
             path = self.corpus.files[file].path
             report.read += 1
             if isinstance(row, BadRow):
-                self._put_aside(path, row, report)
+                self.put_aside(path, row, report)
             elif self._other_split(row) or self._copied(path, row, report):
                 report.held_out += 1
             else:
-                yield from self._laid_out(path, row, report)
+                turns, blocked = self._examined(path, row, report)
+                if blocked:
+                    self._refuse(path, row, blocked, report)
+                else:
+                    yield path, row, turns
 
-    def _put_aside(self, path: str, row: BadRow, report: Report) -> None:
+    def put_aside(self, path: str, row: BadRow, report: Report) -> None:
+        """Count a row that cannot be used."""
         report.quarantined += 1
-        report.rows.append(Quarantined(path, self._line(path, row), row.offset, row.reason))
+        report.rows.append(self.place(path, row, row.reason))
 
-    def _line(self, path: str, row: BadRow | Document) -> int | None:
-        if row.line is None and row.offset is not None:
-            return self.lines.number(path, row.offset)
-        return row.line
+    def place(self, path: str, row: Document | BadRow, reason: str) -> Quarantined:
+        """Return where a row is, with its line where that can be told, and what is to be said of it."""
+        line = row.line
+        if line is None and row.offset is not None:
+            line = self.lines.number(path, row.offset)
+        return Quarantined(path, line, row.offset, reason)
 
     def _other_split(self, document: Document) -> bool:
         if self.split == "all":
@@ -65,21 +80,18 @@ class Reader:
         report.duplicates += 1
         if self.copies.policy == "fail":
             raise AssetError(
-                f"{path}:{self._line(path, document)} is also a document of validation_paths; take it out of one of "
-                "them, or set data.duplicates=drop, which leaves it to validation"
+                f"{self.place(path, document, 'is also a document of validation_paths')}; take it out of one of them, "
+                "or set data.duplicates=drop, which leaves it to validation"
             )
         return self.copies.policy == "drop"
 
-    def _laid_out(self, path: str, document: Document, report: Report) -> Iterator[list[Piece]]:
-        """Yield the pieces of the document, if it may pass and there is anything to learn from."""
-        turns, blocked = self._examined(path, document, report)
-        if blocked:
-            report.blocked += 1
-            return self._refuse(path, document, blocked)
+    def _laid_out(self, path: str, document: Document, turns: Sequence[Turn], report: Report) -> Iterator[list[Piece]]:
+        """Yield the pieces of the document, if there is anything to learn from."""
         try:
             pieces = self.layout(turns)
         except chat.Refused as refusal:
-            return self._put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
+            self.put_aside(path, BadRow(document.offset, str(refusal), document.line), report)
+            return
         if any(piece.learnt and piece.text.strip() for piece in pieces):
             report.trained += 1
             report.bytes += sum(len(text.encode()) for text, _ in document.parts)
@@ -87,9 +99,10 @@ class Reader:
         else:
             report.filtered += 1
 
-    def _refuse(self, path: str, document: Document, blocked: Sequence[str]) -> None:
+    def _refuse(self, path: str, document: Document, blocked: Sequence[str], report: Report) -> None:
+        report.blocked += 1
         if self.stop_if_blocked:
-            place = Quarantined(path, self._line(path, document), document.offset, f"blocked by {', '.join(blocked)}")
+            place = self.place(path, document, f"blocked by {', '.join(blocked)}")
             raise TrainingStopped(
                 f"{place}; take the document out, change the policy, or set safety.on_block=quarantine"
             )

@@ -1,10 +1,10 @@
-"""A row with named fields becomes a document, whatever kind of file it was read from.
+"""A row with named fields becomes a document, whatever kind of file it was read from, and the other way round.
 
 A row that has data.messages_field is a chat; one that has data.prompt_field and data.completion_field is an
 instruction with its answer; any other is the text of data.text_field.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codex_jax import config
@@ -27,9 +27,15 @@ def to_document(row: Mapping[str, Any], offset: int | None, data: config.Data) -
         made = f"has no field {data.text_field!r}"
     if isinstance(made, str):
         return BadRow(offset, made)
-    if made[0].role == "text":
-        return documents.plain(made[0].text, made[0].text.encode(), offset)
-    return documents.structured(made, offset)
+    return documents.of_parts(made, offset)
+
+
+def to_row(parts: Sequence[Part], data: config.Data) -> dict[str, Any]:
+    """Return the row that `to_document` makes a document of these parts of."""
+    fields = {"text": data.text_field, "prompt": data.prompt_field, "completion": data.completion_field}
+    if parts[0].role in fields:
+        return {fields[part.role]: part.text for part in parts}
+    return {data.messages_field: [{"role": part.role, "content": part.text} for part in parts]}
 
 
 def _fields(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Part] | str:

@@ -2,22 +2,22 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import json
 import os
 import shutil
 import tempfile
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
 from codex_jax import atomic, config, digest
-from codex_jax.data import packing
+from codex_jax.data import hashed, packing
 from codex_jax.data.corpus import Corpus, Entry
 from codex_jax.data.encoding import Encoder
+from codex_jax.data.hashed import Hashed
 from codex_jax.data.plan import Plan
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Quarantined, Report
@@ -128,7 +128,7 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
     encode = Encoder(reader=cast(Reader, reader), tokenizer=encoder.tokenizer)
     place, keeps, ends = 0, [np.zeros(0, bool)], [np.zeros(0, np.int64)]
     with contextlib.ExitStack() as stack:
-        files = {name: _Hashed(stack.enter_context(open(draft / name, "wb"))) for name in FILES}
+        files = {name: Hashed(stack.enter_context(open(draft / name, "wb"))) for name in FILES}
         for units in plan.calls(number):
             pieces, report = encode(units)
             flat = packing.flatten(pieces, eos=encoder.eos)
@@ -136,8 +136,8 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
             keeps.append(flat.learnt_T)
             ends.append(flat.ends_D + place)
             place += flat.tokens_T.size
-            files["quarantined.ndjson"].write(_lines(report.rows))
-            files["safety.ndjson"].write(_lines(report.findings))
+            files["quarantined.ndjson"].write(hashed.lines(report.rows))
+            files["safety.ndjson"].write(hashed.lines(report.findings))
             total.add(dataclasses.replace(report, rows=[], findings=[]))
         files["learnt.bin"].write(np.packbits(np.concatenate(keeps), bitorder="little"))
         files["ends.bin"].write(np.concatenate(ends).astype("<i8"))
@@ -152,26 +152,6 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
         )
     (draft / "facts.json").write_text(json.dumps(facts._asdict(), indent=1, sort_keys=True) + "\n")
     return facts
-
-
-def _lines(rows: Sequence[Any]) -> bytes:
-    return b"".join(json.dumps(row._asdict()).encode() + b"\n" for row in rows)
-
-
-class _Hashed:
-    """A file that is written from its beginning to its end, its digest on the way."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self.bytes = 0
-        self.sha256 = hashlib.sha256()
-
-    def write(self, content: bytes | np.ndarray) -> None:
-        plain = content if isinstance(content, bytes) else content.data
-        view = memoryview(plain).cast("B") if len(content) else memoryview(b"")
-        self._file.write(view)
-        self.sha256.update(view)
-        self.bytes += len(view)
 
 
 class _Noting:

@@ -9,11 +9,14 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from codex_jax import config, inflate
+from codex_jax.data import hf, hub, opening, remote
+from codex_jax.data.arrayrecord import ArrayRecordSource
+from codex_jax.data.arrow import ArrowSource
 from codex_jax.data.comma import CsvSource
 from codex_jax.data.documents import BadRow, Document, Record
 from codex_jax.data.jsonl import JsonlSource
 from codex_jax.data.parquet import ParquetSource
-from codex_jax.data.text import TextSource
+from codex_jax.data.plain import PlainSource
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.registry import Registry
 
@@ -67,27 +70,39 @@ class File(NamedTuple):
 
 
 SOURCES: Registry[Source] = Registry("codex_jax.sources")
-SOURCES.register("text", TextSource(), source=__name__)
-SOURCES.register("stdlib", TextSource(), source=__name__)
+SOURCES.register("text", PlainSource(), source=__name__)
+SOURCES.register("stdlib", PlainSource(), source=__name__)
 SOURCES.register("jsonl", JsonlSource(), source=__name__)
 SOURCES.register("csv", CsvSource(), source=__name__)
 SOURCES.register("parquet", ParquetSource(), source=__name__)
+SOURCES.register("arrayrecord", ArrayRecordSource(), source=__name__)
+SOURCES.register("arrow", ArrowSource(), source=__name__)
+SOURCES.register("hf", ArrowSource(), source=__name__)  # `find` says what its files are
 # What a file's suffix says when data.source is empty; any other suffix is text.
-_BY_SUFFIX = {suffix: name for name in ("text", "jsonl", "csv", "parquet") for suffix in SOURCES.get(name).suffixes}
+_BY_SUFFIX = {
+    suffix: name
+    for name in ("text", "jsonl", "csv", "parquet", "arrayrecord", "arrow")
+    for suffix in SOURCES.get(name).suffixes
+}
+# Behind the suffix, where a set was written in parts: books.array_record-00000-of-00008.
+_PART = re.compile(r"-\d+-of-\d+$")
 
 
-def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
+def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple[str, list[File]]:
     """Return the source's name, chosen by the suffix of the files where `source` is empty, and its files in order.
 
     A path is a file, a directory (its files of the source's suffixes, at any depth, hidden ones left out) or a glob.
-    `key` is the setting that holds the paths. Raises AssetError for a path that leads to no file, ConfigError for
-    suffixes of different sources.
+    With the source hf a directory is a dataset, of which the files of `split` are taken. `key` is the setting that
+    holds the paths. Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources.
     """
     source = source.lower()
     if source == "stdlib" or (not source and not paths):
         return "stdlib", _standard_library()
-    suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
-    files = [file for path in paths for file in _expand(path, suffixes, key)]
+    if source == "hf":
+        source, files = "", [file for path in paths for file in _dataset(hf.place(path, key), key, split)]
+    else:
+        suffixes = SOURCES.get(source).suffixes if source else tuple(_BY_SUFFIX)
+        files = [file for path in paths for file in _expand(path, suffixes, key)]
     if not source:
         kinds = {_BY_SUFFIX.get(_suffix(file.path), "text"): file.path for file in files}
         if len(kinds) > 1:
@@ -100,63 +115,75 @@ def find(source: str, paths: Sequence[str], key: str) -> tuple[str, list[File]]:
                 raise AssetError(f"{file.path} is compressed, which data.source={source} cannot read: decompress it")
     once: dict[str, File] = {}
     for file in files:
-        once.setdefault(os.path.realpath(file.path), file)
+        once.setdefault(opening.real(file.path), file)
     return source, list(once.values())
 
 
-def seeking(source: str) -> Seeker:
-    """Return the source that reads plain files in units."""
-    found = SOURCES.get(source)
-    assert isinstance(found, Seeker), "only_forwards says which are none"
-    return found
+def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:
+    rows = tuple(suffix for suffix, name in _BY_SUFFIX.items() if name != "text")
+    if opening.kind_of(path) != "directory":
+        return _expand(path, rows, key)
+    if opening.is_remote(path):
+        raise ConfigError(f"datasets are read from here: copy {path}, or name its files by a glob")
+    if hf.is_saved(path):
+        files = hf.saved(path, split)
+    else:
+        files = hub.files_of(path, [file.path for file in _expand(path, rows, key)], split)
+    return [File(file, os.path.relpath(file, path)) for file in files]
 
 
 def following(source: str) -> Follower:
     """Return the source that reads files from their beginning."""
     found = SOURCES.get(source)
-    assert isinstance(found, Follower), "find refuses files that would have to be followed"
+    if not isinstance(found, Follower):
+        raise ConfigError(f"data.source={source} has neither `read` nor `follow`: it can read no file")
     return found
 
 
-def only_forwards(source: str) -> bool:
-    """Return whether plain files, too, are read from their beginning."""
-    return not isinstance(SOURCES.get(source), Seeker)
-
-
 def _suffix(path: str) -> str:
-    return Path(inflate.name_inside(path)).suffix.lower()
+    return Path(_PART.sub("", inflate.name_inside(path))).suffix.lower()
 
 
 def _is_one(name: str, suffixes: tuple[str, ...]) -> bool:
-    return inflate.name_inside(name).lower().endswith(suffixes)
+    return _PART.sub("", inflate.name_inside(name)).lower().endswith(suffixes)
 
 
 def _expand(path: str, suffixes: tuple[str, ...], key: str) -> list[File]:
     path = os.path.expanduser(path)
-    if os.path.isdir(path):
-        found = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
-        if not found:
+    try:
+        return _found(path, opening.kind_of(path), suffixes, key)
+    except OSError as error:
+        raise AssetError(f"{path} cannot be read: {error.strerror}") from error
+
+
+def _found(path: str, kind: str, suffixes: tuple[str, ...], key: str) -> list[File]:
+    if kind == "directory":
+        if ".arrow" in suffixes and hf.is_saved(path):
+            raise ConfigError(f"{path} is a saved dataset, with an order and splits of its own: set data.source=hf")
+        files = [File(file, os.path.relpath(file, path)) for file in _walk(path, suffixes)]
+        if not files:
             raise AssetError(
                 f"directory {path} holds no file ending in {', '.join(suffixes)}; name other files by a glob"
             )
-    elif os.path.exists(path):
-        if not os.path.isfile(path):
-            raise AssetError(f"{path} is neither a file nor a directory; name a file in {key}")
-        if os.path.getsize(path) == 0:
+        return files
+    if kind == "other":
+        raise AssetError(f"{path} is neither a file nor a directory; name a file in {key}")
+    if kind == "file":
+        if opening.status_of(path).size == 0:
             raise AssetError(f"{path} is empty; fill it or leave it out of {key}")
-        found = [File(path, os.path.basename(path))]
-    elif glob.has_magic(path):
-        matches = sorted(match for match in glob.glob(path, recursive=True) if os.path.isfile(match))
-        if not matches:
-            raise AssetError(f"no file matches {path}; correct {key}")
-        root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
-        found = [File(match, os.path.relpath(match, root or ".")) for match in matches]
-    else:
+        return [File(path, os.path.basename(path))]
+    if not glob.has_magic(path):
         raise AssetError(f"{path} does not exist; correct {key}")
-    return found
+    matches = opening.matches(path)
+    if not matches:
+        raise AssetError(f"no file matches {path}; correct {key}")
+    root = os.path.dirname(path[: re.search(r"[*?[]", path).start()])  # type: ignore[union-attr]
+    return [File(match, os.path.relpath(match, root or ".")) for match in matches]
 
 
 def _walk(directory: str, suffixes: tuple[str, ...], skip: tuple[str, ...] = ()) -> list[str]:
+    if opening.is_remote(directory):
+        return [path for path in remote.below(directory) if _is_one(path, suffixes)]
     found = []
     for parent, directories, names in os.walk(directory, onerror=_refuse):
         directories[:] = [name for name in directories if not name.startswith(".") and name not in skip]

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import cache, config, digest
-from codex_jax.data import build, mixture, plan, store, validation
+from codex_jax.data import build, mixture, plan, store, validation, whole
 from codex_jax.data import layout as layouts
 from codex_jax.data.batch import Batch
 from codex_jax.data.blend import Blend
@@ -18,6 +18,7 @@ from codex_jax.data.report import Report
 from codex_jax.data.store import Store
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import nothing_to_learn
+from codex_jax.data.whole import Whole
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -92,6 +93,12 @@ def validation_batches(
     """Return the batches to validate on, and what was read for them; `made` as in `train_stream`."""
     blend = _blend(settings, parts, made or _found(settings, parts, tokenizer), "validation", seed)
     return validation.of_stores(blend, settings.data, batch_size, settings.eval.num_batches)
+
+
+def whole_validation(settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int) -> Whole:
+    """Return every row of the stores' validation splits."""
+    blend = _blend(settings, parts, _found(settings, parts, tokenizer), "validation", 0)
+    return whole.of_stores(blend, settings.data, batch_size)
 
 
 def _found(settings: config.Config, parts: Mixture, tokenizer: Tokenizer) -> list[Store]:

@@ -32,22 +32,22 @@ class _Head:
 class Tape:
     """One file, played forwards; holds it open, a decoder and the record at hand. Belongs to one thread."""
 
-    def __init__(self, path: str, size: int, num_units: int, source: "Follower", data: config.Data) -> None:
-        """`size` is what the file had when the run began."""
+    def __init__(self, path: str, seen: opening.Seen, num_units: int, source: "Follower", data: config.Data) -> None:
+        """`seen` is what the file was when the run began."""
         self.path, self.data = path, data
         self.next = 0
         """the unit that can be read without going back"""
-        self._size = size
+        self._seen = seen
         self._num_units = num_units
         self._head = _Head()
         # Not a method: a generator that knew this object would keep the file open until the next garbage collection.
-        self._records = _play(path, size, source, data, self._head)
+        self._records = _play(path, seen.size, source, data, self._head)
         self._ahead: tuple[int, Record] | None = None
 
     def read(self, unit: int) -> Iterator[Document | BadRow]:
         """Yield what a unit holds; AssetError when the file is not what it was, OSError when it cannot be read."""
-        if opening.size_of(self.path) != self._size:
-            raise opening.changed(self.path, self._size)
+        if opening.look(self.path) != self._seen:
+            raise opening.changed(self.path, self._seen.size)
         self.next = self._num_units  # until all of it has been taken
         while (record := self._ahead or self._take()) and record[0] <= unit:
             self._ahead = None
@@ -58,7 +58,7 @@ class Tape:
     def _take(self) -> tuple[int, Record] | None:
         record = next(self._records, None)
         # The last byte read counts, not the next: the end of the file is in its last unit.
-        return record and (max(self._head.position - 1, 0) * self._num_units // self._size, record)
+        return record and (max(self._head.position - 1, 0) * self._num_units // self._seen.size, record)
 
 
 class Slot(threading.local):

@@ -32,7 +32,7 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
         Quarantine(build.data.max_quarantined).check([report], complete=number == windows - 1)
     if not count:
         raise AssetError(nothing_held_out(build.data, report))
-    return _cut(rows, batch_size, build.data), report
+    return cut(rows, batch_size, build.data), report
 
 
 def of_stores(blend: Blend, data: config.Data, batch_size: int, num_batches: int) -> tuple[list[Batch], Report]:
@@ -40,10 +40,10 @@ def of_stores(blend: Blend, data: config.Data, batch_size: int, num_batches: int
     rows, report = blend.first(batch_size * num_batches), blend.report()
     if not len(rows.tokens_BM):
         raise AssetError(nothing_held_out(data, report))
-    return _cut(rows, batch_size, data), report
+    return cut(rows, batch_size, data), report
 
 
-def _cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:
+def cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:
     """Return rows as batches, the last one filled up with padding."""
     rows = packing.padded(rows, -(-len(rows.tokens_BM) // batch_size) * batch_size)
     cuts = range(0, len(rows.tokens_BM), batch_size)

@@ -3,17 +3,20 @@
 import codecs
 import dataclasses
 import glob
+import itertools
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from codex_jax import digest
+from codex_jax import config, digest, inflate
 from codex_jax.errors import AssetError
 
 
 CHUNK_BYTES = 1_048_576
 # A line without end is cut, lest it fill the memory.
 _LINE_CHARS = 1_048_576
+_MOST_EXPANSION = config.Data().max_expansion
+_HEAD_BYTES = 65_536
 # Lines go to the trainers in texts of about this size, so that what spans line ends can become a token.
 _TEXT_CHARS = 4096
 
@@ -76,22 +79,43 @@ class Lines:
 
     def sample(self, num_bytes: int, seed: int) -> Iterator[str]:
         """Yield about `num_bytes` of the texts, drawn by `seed` from all over the files, all if they are fewer."""
-        share, draw = num_bytes / max(self.num_bytes(), 1), random.Random(seed)
+        share, draw = num_bytes / max(sum(map(_text_bytes, self.files)), 1), random.Random(seed)
         return (text for text in self.texts() if share >= 1 or draw.random() < share)
 
     def _read(self, path: Path) -> Iterator[str]:
         decoder, before = codecs.getincrementaldecoder("utf-8")(), 0
+        for chunk in itertools.chain(self._chunks(path), [b""]):
+            try:
+                yield decoder.decode(chunk, final=not chunk)
+            except UnicodeDecodeError as error:
+                place = before - (len(error.object) - len(chunk)) + error.start
+                raise AssetError(f"{path} is not UTF-8 at byte {place}; convert it or leave it out") from error
+            before += len(chunk)
+
+    def _chunks(self, path: Path) -> Iterator[bytes]:
+        """Yield the bytes of a file, decompressed; none of them is empty."""
+        if not (suffix := inflate.suffix_of(str(path))):
+            yield from self._blocks(path)
+            return
+        try:
+            for text, _ in inflate.inflate(lambda: self._blocks(path), suffix, _MOST_EXPANSION):
+                yield text
+        except inflate.Damaged as damage:
+            raise AssetError(f"{path} cannot be read to its end: {damage}; repair it or leave it out") from damage
+
+    def _blocks(self, path: Path) -> Iterator[bytes]:
         with open(path, "rb") as file:
-            while True:
-                chunk = file.read(self.chunk_bytes)
-                try:
-                    yield decoder.decode(chunk, final=not chunk)
-                except UnicodeDecodeError as error:
-                    place = before - (len(error.object) - len(chunk)) + error.start
-                    raise AssetError(f"{path} is not UTF-8 at byte {place}; convert it or leave it out") from error
-                if not chunk:
-                    return
-                before += len(chunk)
+            while block := file.read(self.chunk_bytes):
+                yield block
+
+
+def _text_bytes(path: Path) -> int:
+    """Return how much text a file holds, about that where it is compressed."""
+    size = path.stat().st_size
+    if not (suffix := inflate.suffix_of(str(path))):
+        return size
+    with open(path, "rb") as file:
+        return inflate.beginning(file.read(_HEAD_BYTES), size, suffix, _MOST_EXPANSION)[1]
 
 
 def _cut(line: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ import stores
 import zstandard
 from corpora import TOKENIZER, resolve, text, write_jsonl
 
+from codex_jax import config
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
 from codex_jax.data.batch import Batch
@@ -26,6 +27,8 @@ from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, TrainingStopped
 from codex_jax.safety import policy
 from codex_jax.safety.gate import Gate
+from codex_jax.journal import accounts
+from codex_jax.tracking import ledger, writer
 
 
 pytestmark = pytest.mark.data
@@ -155,6 +158,15 @@ def test_white_space_alone_holds_no_document(tmp_path: Path, content: bytes) -> 
     (tmp_path / "a.txt.gz").write_bytes(gzip.compress(content))
     report = read(tmp_path / "a.txt.gz")[1]
     assert report.read == report.filtered > 0
+
+
+@pytest.mark.parametrize("suffix", COMPRESS)
+def test_size_is_that_of_the_text(tmp_path: Path, suffix: str) -> None:
+    plain = write_jsonl(tmp_path / "a.jsonl", range(60_000))
+    path = compressed(plain, suffix, members=7)
+    assert path.stat().st_size > 65_536
+    corpus = corpora_of.open_corpus(settings_for(path).data, "data")
+    assert corpus.num_bytes == pytest.approx(plain.stat().st_size, rel=0.1)
 
 
 # Damage
@@ -332,6 +344,17 @@ def whole(made: Any, split: str) -> tuple[bytes, Report]:
     return b"".join((directory / "tokens.bin").read_bytes() for directory in directories), made.report(split)
 
 
+def test_settings_name_the_expansion_where_it_decides_documents(tmp_path: Path) -> None:
+    plain = write_jsonl(tmp_path / "a.jsonl", range(20))
+    for path, named in ((plain, False), (compressed(plain, ".gz"), True)):
+        stream = open_stream(settings_for(path))
+        stream.close()
+        assert ("data.max_expansion" in stream.fingerprint) == named
+    stores.build(stores.settings_for(path, tmp_path / "store"))
+    with pytest.raises(AssetError, match=r"max_expansion: 200\.0 in the store, 50\.0 now"):
+        stores.open_stream(stores.settings_for(path, tmp_path / "store", data__max_expansion=50.0))
+
+
 def test_lost_rest_of_a_file_is_said_once_when_a_store_is_built(tmp_path: Path, capsys: Any) -> None:
     path, _ = broken(tmp_path, ".gz", "torn")
     stores.build(stores.settings_for(path, tmp_path / "store"))
@@ -409,3 +432,14 @@ def child(path: Path) -> tuple[int, ...]:
         [sys.executable, "-c", program, str(path)], check=True, capture_output=True, text=True, env=environment
     )
     return tuple(map(int, done.stdout.split()))
+
+
+def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path: Path, capsys: Any) -> None:
+    path, _ = broken(tmp_path, ".gz", "torn")
+    settings = settings_for(path)
+    with writer.open_writer(
+        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings)
+    ) as made:
+        accounts.write_exceptions(made, 1, "train", read(path)[1])
+    (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]
+    assert row["reason"] in capsys.readouterr().err and "the rest of the file is not read, " in row["reason"]

@@ -1,8 +1,11 @@
 """Lines of files in chunks: the same whatever the chunk, all of them, again from the start when asked again."""
 
+import gzip
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -74,3 +77,19 @@ def test_sample_is_drawn_by_its_seed_from_all_over(tmp_path: Path) -> None:
     assert 150_000 < len(samples[0]) < 250_000
     assert int(samples[0].splitlines()[-1].split()[1]) > 45_000
     assert "".join(reader.sample(10**9, 1)) == path.read_text()
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".zst", zstandard.compress)])
+def test_compressed_files_have_the_lines_and_the_samples_of_plain_ones(
+    tmp_path: Path, suffix: str, compress: Callable[[bytes], bytes]
+) -> None:
+    plain, packed = tmp_path / "text", tmp_path / f"text{suffix}"
+    plain.write_text("".join(f"line {number} of é many\n" for number in range(50_000)))
+    packed.write_bytes(compress(plain.read_bytes()))
+    readers = [Lines(files=(path,)) for path in (plain, packed)]
+    assert list(readers[0]) == list(readers[1]) == list(Lines(files=(packed,), chunk_bytes=700))
+    sizes = [sum(map(len, reader.sample(300_000, 1))) for reader in readers]
+    assert sizes[1] == pytest.approx(sizes[0], rel=0.1)
+    packed.write_bytes(packed.read_bytes()[:-9])
+    with pytest.raises(AssetError, match=rf"text\{suffix} cannot be read to its end: it was cut off"):
+        list(readers[1])

@@ -77,6 +77,8 @@ EFFECTS: dict[str, Effect] = {
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
+    "data.split_name": Effect("test", observers.batches, {"data.source": "hf", "data.paths": ("copy",)}),
+    "data.document": Effect("line", observers.batches),
     "data.document_bytes": Effect(256, observers.batches),
     "data.max_line_bytes": Effect(
         500, observers.quarantine, {"data.paths": ("long.jsonl",), "data.window_bytes": 1_000_000}
@@ -153,6 +155,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small_run.write_corpus(Path("others"), seed=1)
         small_run.write_rows(Path("rows.jsonl"), broken=0, whole=200)
         small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
+        Path("copy").mkdir()
+        for split, whole in (("train", 200), ("test", 150)):
+            small_run.write_rows(Path("copy") / f"{split}.jsonl", broken=0, whole=whole)
         small_run.write_pairs(Path("pairs.jsonl"), 200)
         small_run.write_chats(Path("chats.jsonl"), 200)
         # Blocks a tenth of the lines.

@@ -1,0 +1,157 @@
+"""Arrow IPC: every row once, whatever the batches and units; bad rows by their number; damage and extras named."""
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import stores
+from corpora import resolve, text
+
+from codex_jax.data import corpus as corpora_of
+from codex_jax.data import layout, plan
+from codex_jax.data.reader import Reader
+from codex_jax.data.report import Report
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
+
+
+pytestmark = pytest.mark.data
+pyarrow = pytest.importorskip("pyarrow", reason="needs the extra hf")
+ipc = pytest.importorskip("pyarrow.ipc", reason="needs the extra hf")
+
+
+def write(path: Path, rows: list[dict[str, Any]], batch: int, **options: Any) -> Path:
+    table = pyarrow.Table.from_pylist(rows)
+    kind = options.pop("kind", ipc.new_stream)
+    with kind(str(path), table.schema, options=ipc.IpcWriteOptions(**options)) as file:
+        file.write_table(table, batch)
+    return path
+
+
+def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
+    return [{"id": number, "text": text(number), "more": "x" * 50} for number in range(start, start + count)]
+
+
+def read(*paths: Path, **changes: Any) -> tuple[list[str], Report]:
+    data = resolve(data__paths=tuple(map(str, paths)), **changes).data
+    corpus, report = corpora_of.open_corpus(data, "data"), Report()
+    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
+    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
+    return ["|".join(texts) for texts in found], report
+
+
+@pytest.mark.parametrize("kind", [ipc.new_stream, ipc.new_file])
+@pytest.mark.parametrize("compression", [None, "lz4", "zstd"])
+@pytest.mark.parametrize("batch", [1, 7, 300, 1000])
+def test_every_row_is_read_once_in_order(tmp_path: Path, batch: int, compression: str | None, kind: Any) -> None:
+    path = write(tmp_path / "a.arrow", numbered(700), batch, compression=compression, kind=kind)
+    for window in (1024, 100_000_000):
+        found, report = read(path, data__window_bytes=window)
+        assert found == [text(number) for number in range(700)]
+        assert (report.read, report.trained) == (700, 700)
+
+
+def test_instructions_and_chats_are_rows_too(tmp_path: Path) -> None:
+    chat = [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]
+    assert read(write(tmp_path / "a.arrow", [{"messages": chat}], 1))[0] == ["a|b"]
+    changes = {"data__prompt_field": "q", "data__completion_field": "a"}
+    assert read(write(tmp_path / "b.arrow", [{"q": "c", "a": "d"}], 1), **changes)[0] == ["c|d"]
+
+
+def test_bad_row_is_named_by_its_number(tmp_path: Path) -> None:
+    rows = [{"text": None if number == 5 else text(number)} for number in range(9)]
+    found, report = read(write(tmp_path / "a.arrow", rows, 2), data__window_bytes=1024)
+    assert len(found) == 8
+    assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but a NoneType"
+
+
+def test_table_without_the_columns_has_no_document(tmp_path: Path) -> None:
+    _, report = read(write(tmp_path / "a.arrow", [{"body": text(number)} for number in range(5)], 2))
+    assert [row.line for row in report.rows] == [1, 2, 3, 4, 5]
+    assert {row.reason for row in report.rows} == {"has no field 'text'"}
+
+
+@pytest.mark.parametrize("kind", [ipc.new_stream, ipc.new_file])
+@pytest.mark.parametrize("left", [0.9, 0.5, 0.01])
+def test_file_that_is_cut_off_is_named(tmp_path: Path, left: float, kind: Any) -> None:
+    path = write(tmp_path / "a.arrow", numbered(300), 10, kind=kind)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(left * len(whole))])
+    with pytest.raises(AssetError, match=r"a\.arrow is not a whole Arrow file: it .*; fetch or write it again"):
+        read(path)
+
+
+def test_stream_that_ends_between_messages_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.arrow", numbered(300), 10)
+    path.write_bytes(path.read_bytes()[:-8])
+    with pytest.raises(AssetError, match=r"ends at byte \d+ without an end mark"):
+        read(path)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no arrow\n" * 9, b"\xff\xff\xff\xff\xff\xff\xff\xff" * 9, b"ARROW1\0\0" + b"\1" * 99]
+)
+def test_what_is_no_arrow_file_is_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "a.arrow").write_bytes(content)
+    with pytest.raises(AssetError, match=r"a\.arrow is not a whole Arrow file"):
+        read(tmp_path / "a.arrow")
+
+
+def test_flipped_bits_are_named_or_change_text_alone_and_never_end_the_process(tmp_path: Path) -> None:
+    path, draw, named = write(tmp_path / "a.arrow", numbered(60), 10), random.Random(0), 0
+    whole = path.read_bytes()
+    for _ in range(400):
+        content = bytearray(whole)
+        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
+        path.write_bytes(content)
+        try:
+            assert read(path)[1].read <= 60
+        except AssetError as error:
+            assert "is not a whole Arrow file" in str(error)
+            named += 1
+    assert named > 20
+
+
+def test_columns_by_dictionary_are_refused(tmp_path: Path) -> None:
+    table = pyarrow.table({"text": pyarrow.array(["a", "b", "a"]).dictionary_encode()})
+    with ipc.new_stream(str(tmp_path / "a.arrow"), table.schema) as file:
+        file.write_table(table)
+    with pytest.raises(AssetError, match=r"encoded by a dictionary; write them as plain values"):
+        read(tmp_path / "a.arrow")
+
+
+def test_stream_resumes_and_workers_yield_the_same(tmp_path: Path) -> None:
+    path, batches = write(tmp_path / "a.arrow", numbered(700), 20), []
+    for workers in (0, 2):
+        stream = stores.open_stream(resolve(data__paths=(str(path),), data__workers=workers))
+        found = [(stores.digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(20)]
+        stream.close()
+        batches.append([digest for digest, _ in found])
+    assert batches[0] == batches[1] and len(set(batches[0])) == 20
+    resumed = stores.open_stream(resolve(data__paths=(str(path),)))
+    resumed.restore(found[7][1])
+    assert stores.digest(next(resumed)) == found[8][0]
+    resumed.close()
+
+
+def test_store_holds_every_row_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plan, "SHARD_BYTES", 10_000)
+    path = write(tmp_path / "a.arrow", numbered(300), 20)
+    settings = stores.settings_for(path, tmp_path / "store")
+    made = stores.build(settings)
+    train, validation = (made.report(split) for split in plan.SPLITS)
+    assert len(made.shards) > 4
+    assert train.trained + validation.trained == 300 and train.held_out == validation.trained > 0
+    write(path, numbered(301), 20)
+    with pytest.raises(AssetError, match=r"a\.arrow: \d+ bytes, \d+ when the store was built"):
+        stores.open_stream(settings)
+
+
+def test_missing_package_names_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = write(tmp_path / "a.arrow", numbered(1), 1)
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(ConfigError, match=r"Arrow files need pyarrow: pip install 'codex-jax\[hf\]'"):
+        read(path)

@@ -1,0 +1,133 @@
+"""`codex-jax evaluate`: all of a held-out split, as training measures it; nothing but the run's own data and files."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_run
+
+from codex_jax.cli import app
+
+
+pytestmark = pytest.mark.infra
+
+# Enough batches for the whole split, so that the run itself says what is expected; rows for eight devices.
+ALL = {
+    "eval.num_batches": 200,
+    "train.num_steps": 8,
+    "train.global_batch_size": 8,
+    "train.microbatch_size": 8,
+    "data.test_fraction": 0.2,
+}
+
+
+@pytest.fixture(scope="module", params=["stream", pytest.param("store", marks=pytest.mark.slow)])
+def run(request: pytest.FixtureRequest, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The workdir of a run; its order came from a variable that is not set any more."""
+    root = tmp_path_factory.mktemp(request.param)
+    corpus = small_run.write_corpus(root / "corpus")
+    args = small_run.arguments(corpus, root / "run", {**ALL, "data.mode": request.param})
+    process = small_run.start(args, {**main_env, "CODEX_DATA_SEED": "5"})
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return root / "run"
+
+
+@pytest.fixture
+def copy(run: Path, tmp_path: Path) -> Path:
+    """A copy of the run that a test may damage; its data lie where they lay."""
+    shutil.copytree(run, tmp_path / "run")
+    return tmp_path / "run"
+
+
+def evaluate(capsys: pytest.CaptureFixture[str], *args: object) -> dict[str, Any]:
+    capsys.readouterr()
+    assert app.main(["evaluate", *map(str, args), "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def metrics(run: Path, step: int) -> dict[str, float]:
+    (row,) = [row for row in small_run.metric_rows(run) if row["split"] == "validation" and row["step"] == step]
+    found: dict[str, float] = row["metrics"]
+    return found
+
+
+def test_validation_is_what_training_measured_on_all_of_it(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*"))
+    found = evaluate(capsys, run)
+    expected = metrics(run, 8)
+    assert {name: found[name] for name in expected} == pytest.approx(expected, rel=1e-5)
+    (counts,) = [row for row in small_run.replayed_events(run) if row["event"] == "data.validation"]
+    assert (found["step"], found["split"], found["documents"]) == (8, "validation", counts["trained"])
+    assert found["tokens"] > 2000 and found["quarantined"] == 0
+    assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before  # nothing was written
+
+
+def test_test_split_and_an_older_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    test, older = evaluate(capsys, run, "--split=test"), evaluate(capsys, run, "--step=4")
+    assert test["split"] == "test" and test["documents"] > 20
+    assert test["loss"] != evaluate(capsys, run)["loss"]
+    assert older["step"] == 4 and older["loss"] > evaluate(capsys, run)["loss"]
+
+
+def test_text_for_people_fits_in_80_columns(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.main(["evaluate", str(run)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == ["run", "split", "tokens", "loss", "perplexity", "accuracy"]
+    assert all(len(line) <= 80 for line in lines[1:])
+
+
+def flip(path: Path) -> None:
+    held = bytearray(path.read_bytes())
+    held[len(held) // 2] ^= 1
+    path.write_bytes(held)
+
+
+def refused(capsys: pytest.CaptureFixture[str], code: int, *args: object) -> str:
+    capsys.readouterr()
+    assert app.main(["evaluate", *map(str, args)]) == code
+    said = capsys.readouterr()
+    assert "loss" not in said.out
+    return said.err
+
+
+def test_damaged_checkpoint_is_named_and_no_other_taken(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(copy / "checkpoints" / "8" / "meta.json")
+    said = refused(capsys, 3, copy)
+    assert "checkpoint 8 is damaged" in said and "meta.json" in said and "--step=4" in said
+    assert "meta.json" in refused(capsys, 3, copy, "--step=8")
+    assert "has no checkpoint of step 7; those it has: 8, 4" in refused(capsys, 3, copy, "--step=7")
+    assert evaluate(capsys, copy, "--step=4")["step"] == 4
+
+
+def test_other_tokenizer_settings_or_data_are_refused(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = copy / "tokenizer" / "tokenizer.json"
+    held = json.loads(path.read_text())
+    merges = held["model"]["merges"]
+    path.write_text(json.dumps({**held, "model": {**held["model"], "merges": merges[:-1]}}))
+    assert "is not the tokenizer of checkpoint 8" in refused(capsys, 3, copy)
+    path.write_text(json.dumps(held))
+    settings = json.loads((copy / "config.json").read_text())
+    corpus = Path(settings["settings"]["data"]["paths"][0])
+    other = small_run.write_corpus(copy.parent / "corpus", seed=1)
+    said = refused(capsys, 3, copy, f"--config.data.paths={other}")
+    assert "data.corpus: " in said or "holds no finished store" in said  # which is named after what it holds
+    shutil.rmtree(other)
+    shutil.copytree(corpus, other)
+    assert "made with" in refused(capsys, 2, copy, "--config.model.num_layers=1")
+    settings["settings"]["data"]["validation_fraction"] = 0.3
+    (copy / "config.json").write_text(json.dumps(settings))
+    assert "data.validation_fraction: 0.2 in the checkpoint, 0.3 now" in refused(capsys, 3, copy)
+    (copy / "config.json").write_text("{")
+    assert "config.json is damaged" in refused(capsys, 3, copy)
+    assert "is not the directory of a run" in refused(capsys, 3, copy.parent)
+
+
+def test_data_may_lie_elsewhere(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = json.loads((copy / "config.json").read_text())["settings"]
+    shutil.copytree(settings["data"]["paths"][0], copy.parent / "moved")
+    moved = evaluate(capsys, copy, f"--config.data.paths={copy.parent / 'moved'}")
+    assert moved["loss"] == evaluate(capsys, copy)["loss"]
