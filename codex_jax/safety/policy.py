@@ -41,8 +41,7 @@ def default() -> Policy:
 def load(path: Path) -> Policy:
     """Return the policy of a YAML or JSON file, or of a gitleaks.toml; AssetError lists everything wrong with it."""
     if path.suffix == ".toml":
-        rules: tuple[Rule, ...] = tuple(gitleaks.load(path))
-        return Policy(rules=rules, source=str(path))
+        return Policy(rules=tuple(gitleaks.load(path)), source=str(path))
     draft = _parsed(path)
     foreign = gitleaks.load(path.parent / draft.gitleaks, draft.without) if draft.gitleaks else []
     own = (*foreign, *draft.rules)
