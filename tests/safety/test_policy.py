@@ -80,8 +80,8 @@ def test_fragments_stand_in_patterns(tmp_path: Path) -> None:
 def test_everything_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     message = refused(
         tmp_path,
-        "version: 2\nrule: []\nrules:\n  - id: A B\n    patterns: '('\n  - id: word\n    literals: [x]\n    acton: flag\n"
-        "    stages: [trian]\n  - id: word\n    literals: [x]\n  - id: word\n    literals: [y]\n    severity: no\n"
+        "version: 2\nrule: []\nrules:\n  - id: A B\n    patterns: '('\n  - id: word\n    literals: [x]\n"
+        "    acton: flag\n    stages: [trian]\n  - id: word\n    literals: [x]\n  - id: word\n    literals: [y]\n    severity: no\n"
         "    entropy: 9\n    validator: lun\n    group: 1\n    enabled: maybe\n    only: [x]\n",
     )
     for part in (
@@ -167,7 +167,7 @@ BOMBS = {
     "twice.yaml": "version: 1\nversion: 1\n",
     "large.yaml": "# " + "x" * (50 << 20),
     "fragments.yaml": "version: 1\nfragments:\n  a: xxxxxxxxxx\n"
-    + "".join(f"  {chr(98 + n)}: '{{{{{chr(97 + n)}}}}}{{{{{chr(97 + n)}}}}}{{{{{chr(97 + n)}}}}}'\n" for n in range(20)),
+    + "".join(f"  {chr(98 + n)}: '" + ("{{" + chr(97 + n) + "}}") * 3 + "'\n" for n in range(20)),
     "deep.json": '{"a":' * 100_000,
     "huge.json": '{"version": 1e999}',
     "digits.json": '{"version": ' + "1" * 10_000 + "}",
