@@ -1,6 +1,7 @@
 """Every failure a user can meet, and the exit code it ends the process with.
 
 CodexError
+├── Found             1   a command that looks for something found it
 ├── ConfigError       2   wrong config or usage
 ├── AssetError        3   data, tokenizer, weights or checkpoint missing, damaged or refused
 ├── TrainingStopped   4   training stopped itself: non-finite loss, quarantine limit, no room to save
@@ -10,6 +11,12 @@ CodexError
 
 class CodexError(Exception):
     """Base of the errors whose message is written for the user; the traceback adds nothing to it."""
+
+    exit_code = 1
+
+
+class Found(CodexError):
+    """A command was asked to look for something, and there is some: no failure, but an answer to a script."""
 
     exit_code = 1
 

@@ -15,6 +15,7 @@ from codex_jax.errors import ConfigError, Interrupted
 NOUNS = {
     "data": "make, verify, split and show what is trained on",
     "evaluate": "how good a run is on all of its held-out documents",
+    "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }
 
@@ -42,7 +43,7 @@ class Nouns(layout.Group):
 
 @click.group(
     cls=Nouns,
-    epilog="Exit codes: 0 done, 2 wrong usage, 3 asset missing or damaged, 4 stopped, 75 interrupted.",
+    epilog="Exit codes: 0 done, 1 found, 2 wrong usage, 3 asset missing or damaged, 4 stopped, 75 interrupted.",
 )
 @click.option("--debug", is_flag=True, expose_value=False, help="Show the traceback of a failure.")
 @click.version_option(__version__, prog_name="codex-jax")

@@ -6,7 +6,7 @@ What was found is never returned, logged or put into a message; only the rule an
 import bisect
 import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from codex_jax.safety import policy as policies
@@ -73,7 +73,7 @@ class Engine:
         """
         found = self._found(text, stage)
         if not found:
-            return Decision([(text, True)] if text else [], [], ())
+            return Decision(list(self._parted(text)), [], ())
         flags = [self._match(span) for span in found if span.action == "flag"]
         strong = [span for span in found if span.action != "flag"]
         blocked: set[str] = set()
@@ -86,14 +86,31 @@ class Engine:
             redacted = _Redacted(text, hidden)
             strong = [redacted.original(span) for span in self._found(redacted.text, stage) if span.action != "flag"]
         matches = sorted([*hidden, *flags], key=lambda match: (match.start, match.end, match.rule))
-        return Decision(_pieces(text, hidden), matches, tuple(sorted(blocked)))
+        pieces = [
+            part
+            for piece, learnt in _pieces(text, hidden)
+            for part in (self._parted(piece) if learnt else [(piece, False)])
+        ]
+        return Decision(pieces, matches, tuple(sorted(blocked)))
+
+    def _parted(self, text: str) -> Iterator[tuple[str, bool]]:
+        """Yield a text that nothing was found in: placeholders of an earlier time are not learnt."""
+        done = 0
+        for mark in self._placeholder.finditer(text):
+            if done < mark.start():
+                yield text[done : mark.start()], True
+            yield mark.group(), False
+            done = mark.end()
+        if done < len(text):
+            yield text[done:], True
 
     def _found(self, text: str, stage: str) -> list[Span]:
         """Return what the rules of a stage find, without what allow rules spare and outside of placeholders."""
-        found = self._search(text, stage)
-        if (plain := normal(text)) is not None:
+        content = text.encode("utf-8", "surrogatepass")
+        found = self._search(text, content, stage)
+        if (plain := normal(text, content)) is not None:
             # What an unseen character set apart counts above, and what is one word without it counts here.
-            for span in self._search(plain[0], stage):
+            for span in self._search(plain[0], plain[0].encode("utf-8", "surrogatepass"), stage):
                 start, end = plain[1].original(span.start, span.end)
                 found.append(span._replace(start=start, end=end))
         if not found:
@@ -105,9 +122,8 @@ class Engine:
             for start, end in placeholders.outside(span.start, span.end)
         ]
 
-    def _search(self, text: str, stage: str) -> list[Span]:
+    def _search(self, text: str, content: bytes, stage: str) -> list[Span]:
         actions = self._actions[stage]
-        content = text.encode("utf-8", "surrogatepass")
         spans = [
             Span(start, end, rule, action)
             for rule in self._candidates.of(content)

@@ -8,7 +8,7 @@ from pathlib import Path
 from codex_jax.errors import AssetError
 from codex_jax.safety import gitleaks, policy_file, reading, rule
 from codex_jax.safety.rule import Rule
-from codex_jax.safety.search import Search
+from codex_jax.safety.search import Search, compiled, keyword_pattern
 
 
 # Part of every digest: raised when the same rules begin to find something else.
@@ -41,8 +41,7 @@ def default() -> Policy:
 def load(path: Path) -> Policy:
     """Return the policy of a YAML or JSON file, or of a gitleaks.toml; AssetError lists everything wrong with it."""
     if path.suffix == ".toml":
-        rules: tuple[Rule, ...] = tuple(gitleaks.load(path))
-        return Policy(rules=rules, source=str(path))
+        return Policy(rules=tuple(gitleaks.load(path)), source=str(path))
     draft = _parsed(path)
     foreign = gitleaks.load(path.parent / draft.gitleaks, draft.without) if draft.gitleaks else []
     own = (*foreign, *draft.rules)
@@ -71,9 +70,9 @@ def unkept(rules: Iterable[Rule]) -> Iterator[str]:
 
 def finds(search: Search, one: Rule, text: str) -> bool:
     """Say whether a rule finds something in a text."""
-    folded = text.lower()
-    hit = not one.keywords or any(keyword.lower() in folded for keyword in one.keywords)
-    return hit and any(True for _ in search.spans(text.encode()))
+    content = text.encode()
+    hit = not one.keywords or any(compiled(keyword_pattern(keyword)).search(content) for keyword in one.keywords)
+    return hit and any(True for _ in search.spans(content))
 
 
 def refusal(path: Path, problems: Sequence[str]) -> AssetError:
