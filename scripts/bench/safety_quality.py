@@ -1,12 +1,14 @@
 """Recall and precision of the safety filter on the labelled corpus, with 95 % intervals.
 
-    python scripts/bench/safety_quality.py [--size 5000] [--seed 2] [--errors 20]
+    python scripts/bench/safety_quality.py [--size 5000] [--seed 2] [--errors 20] [--filter detect_secrets]
 
-A value counts as found when all of it is gone. Tests take other seeds than the one quoted in docs/benchmarks.md.
+A value counts as found when all of it is gone. `--filter detect_secrets` scores that package, if it is installed.
 """
 
 import argparse
+import re
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -19,10 +21,29 @@ from corpus import samples, score  # noqa: E402
 from codex_jax.safety import engine  # noqa: E402
 
 
-def find(text: str) -> tuple[list[score.Found], str]:
+def ours(text: str) -> tuple[list[score.Found], str]:
     """Run the built-in policy over a text."""
     redacted = engine.default().redact(text)
     return [score.Found(*finding) for finding in redacted.findings], redacted.text
+
+
+def detect_secrets(text: str) -> tuple[list[score.Found], str]:
+    """Run detect-secrets with its own settings over a text, as a file."""
+    from detect_secrets import SecretsCollection
+    from detect_secrets.settings import default_settings
+
+    collection, found, left = SecretsCollection(), [], text
+    with tempfile.NamedTemporaryFile("w", suffix=".txt", newline="") as file, default_settings():
+        file.write(text)
+        file.flush()
+        collection.scan_file(file.name)
+    for value, kind in {(secret.secret_value, secret.type) for _, secret in collection if secret.secret_value}:
+        found += [score.Found(kind, *match.span()) for match in re.finditer(re.escape(value), text)]
+        left = left.replace(value, "")
+    return found, left
+
+
+FILTERS = {"ours": ours, "detect_secrets": detect_secrets}
 
 
 def main() -> None:
@@ -31,10 +52,11 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=5000, help="texts of each of three groups")
     parser.add_argument("--seed", type=int, default=2)
     parser.add_argument("--errors", type=int, default=0, help="how many misses and false alarms of a kind to show")
+    parser.add_argument("--filter", choices=FILTERS, default="ours")
     flags = parser.parse_args()
     corpus = samples.make(flags.seed, flags.size)
     start = time.perf_counter()
-    result = score.score(corpus, find)
+    result = score.score(corpus, FILTERS[flags.filter])
     seconds = time.perf_counter() - start
     megabytes = sum(len(sample.text.encode()) for sample in corpus) / 1e6
     print(f"{len(corpus)} texts, {megabytes:.1f} MB, seed {flags.seed}, {seconds:.1f} s\n")
