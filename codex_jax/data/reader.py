@@ -68,8 +68,10 @@ class Reader:
         """Return the parts without what the safety policy finds; each is searched on its own."""
         turns, before = [], 0
         for text, role in document.parts:
-            found = engine.default().redact(text) if self.redact else engine.Redacted([(text, True)], [])
-            for rule, start, end in found.findings:
+            found = engine.default().examine(text, "train") if self.redact else engine.Decision([(text, True)], [], ())
+            for rule, action, _, start, end in found.matches:
+                if action == "flag":
+                    continue
                 report.redactions[rule] += 1
                 place = (path, document.offset, before + start, before + end, document.digest, document.line)
                 report.findings.append(Redaction(rule, *place))

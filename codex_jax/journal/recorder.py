@@ -116,7 +116,7 @@ class Recorder:
 
     def evaluated(self, step: int, metrics: Mapping[str, float], sample: str) -> None:
         """Write down an evaluation and a sample, redacted like any text that reaches a file."""
-        shown = engine.default().redact(sample).text if self._settings.safety.enabled else sample
+        shown = engine.default().examine(sample, "output").text if self._settings.safety.enabled else sample
         self._writer.scalars(step, "validation", metrics)
         self._writer.text(step, "sample", shown)
         say(
