@@ -2,10 +2,10 @@
 
     python scripts/bench/safety.py --peer-path DIRECTORY_WITH_DETECT_SECRETS [--prose FILE ...] [--megabytes 20]
 
-One core each. `re` runs the same rules one after the other, as a filter without an automaton would. The peers get a
-part of the same text, since they need minutes for all of it; ratios are of megabytes a second. Code is the standard
-library's, prose the files named or else the docstrings there, both repeated with changes. Then everything found in one
-copy of the standard library is counted by rule.
+One core each. `re` runs the patterns of the same rules one after the other, `re_keywords` those of rules that have a
+keyword in the text; neither checks what it finds. The peers get a part of the same text, since they need minutes for
+all; ratios are of megabytes a second. Code is the standard library's, prose the files named or else the docstrings
+there, both repeated with changes. Then everything found in one copy of the standard library is counted by rule.
 """
 
 import argparse
@@ -26,6 +26,7 @@ from codex_jax.safety import engine
 
 
 HERE = Path(__file__).parent
+PEERS = ("re", "re_keywords", "detect_secrets")
 
 
 def main() -> None:
@@ -43,9 +44,7 @@ def main() -> None:
         texts = {"code": Path(name) / "code.txt", "prose": Path(name) / "prose.txt"}
         tokenise.write_text(texts["code"], int(flags.megabytes * 1e6))
         write_prose(texts["prose"], int(flags.megabytes * 1e6), flags.prose)
-        speeds = {
-            kind: {peer: pair(text, peer, flags) for peer in ("re", "detect_secrets")} for kind, text in texts.items()
-        }
+        speeds = {kind: {peer: pair(text, peer, flags) for peer in PEERS} for kind, text in texts.items()}
     print(json.dumps({"speed": speeds, "clean": clean()}, indent=2))
 
 
@@ -108,7 +107,7 @@ def clean() -> dict[str, object]:
     for file in standard_library():
         text = file.read_text("utf-8", errors="replace")
         size += len(text.encode())
-        counts.update(finding.rule for finding in engine.default().redact(text).findings)
+        counts.update(f"{match.rule} ({match.action})" for match in engine.default().examine(text, "train").matches)
     total = sum(counts.values())
     return {"MB": size / 1e6, "found": dict(counts.most_common()), "per_MB": total / size * 1e6}
 

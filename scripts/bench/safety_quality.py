@@ -23,8 +23,9 @@ from codex_jax.safety import engine  # noqa: E402
 
 def ours(text: str) -> tuple[list[score.Found], str]:
     """Run the built-in policy over a text."""
-    redacted = engine.default().redact(text)
-    return [score.Found(*finding) for finding in redacted.findings], redacted.text
+    decision = engine.default().examine(text, "train")
+    found = [match for match in decision.matches if match.action in ("block", "redact")]
+    return [score.Found(match.rule, match.start, match.end) for match in found], decision.text
 
 
 def detect_secrets(text: str) -> tuple[list[score.Found], str]:

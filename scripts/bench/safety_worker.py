@@ -30,22 +30,43 @@ def ours(parts: list[str], file: Path) -> tuple[Callable[[], object], dict[str, 
     from codex_jax.safety import engine
 
     filter_ = engine.default()
-    return lambda: [filter_.redact(part) for part in parts], {}
+    return lambda: [filter_.examine(part, "train") for part in parts], {"rules": len(filter_.policy.rules)}
 
 
 def plain(parts: list[str], file: Path) -> tuple[Callable[[], object], dict[str, object]]:
-    """The same rules in `re`, one after the other."""
-    from codex_jax.safety.rules import RULES
+    """The patterns of the same rules in `re`, one after the other."""
+    patterns, about = translated()
+    every = [pattern for _, pattern in patterns]
+    return lambda: [list(pattern.finditer(part)) for part in parts for pattern in every], about
+
+
+def keywords(parts: list[str], file: Path) -> tuple[Callable[[], object], dict[str, object]]:
+    """The same, where the text holds a keyword of the rule."""
+    patterns, about = translated()
+
+    def search(part: str) -> None:
+        folded = part.lower()
+        for words, pattern in patterns:
+            if not words or any(word in folded for word in words):
+                list(pattern.finditer(part))
+
+    return lambda: [search(part) for part in parts], about
+
+
+def translated() -> tuple[list[tuple[list[str], re.Pattern[str]]], dict[str, object]]:
+    """Return the patterns with their keywords, and which of them `re` cannot read."""
+    from codex_jax.safety import policy
 
     patterns, refused = [], {}
-    for rule in RULES:
-        try:
-            # Letters and digits of every script are the nearest `re` has to the classes of Unicode.
-            patterns.append(re.compile(re.sub(r"\\p([LN]|\{\w+\})", r"\\w", rule.pattern)))
-        except re.error as error:
-            refused[rule.name] = str(error)
-    about = {"patterns": len(patterns), "refused": refused}
-    return lambda: [list(pattern.finditer(part)) for part in parts for pattern in patterns], about
+    for rule in policy.default().rules:
+        for pattern in rule.patterns:
+            try:
+                # Letters and digits of every script are the nearest `re` has to the classes of Unicode.
+                made = re.compile(re.sub(r"\\p([LN]|\{\w+\})", r"\\w", pattern))
+                patterns.append(([word.lower() for word in rule.keywords], made))
+            except re.error as error:
+                refused[rule.id] = str(error)
+    return patterns, {"patterns": len(patterns), "refused": refused}
 
 
 def detect_secrets(parts: list[str], file: Path) -> tuple[Callable[[], object], dict[str, object]]:
@@ -66,7 +87,7 @@ def detect_secrets(parts: list[str], file: Path) -> tuple[Callable[[], object], 
     return work, {"detect_secrets": importlib.metadata.version("detect-secrets")}
 
 
-SIDES = {"ours": ours, "re": plain, "detect_secrets": detect_secrets}
+SIDES = {"ours": ours, "re": plain, "re_keywords": keywords, "detect_secrets": detect_secrets}
 
 
 def main(side: str, path: str, megabytes: str) -> None:

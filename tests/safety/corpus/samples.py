@@ -3,6 +3,7 @@
 import base64
 import json
 import random
+import re
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -74,7 +75,12 @@ def _token(rng: random.Random) -> tuple[str, Core]:
 def _personal(rng: random.Random) -> tuple[str, Core]:
     kind = rng.choice(personal.kinds())
     value, place = personal.make(rng, kind)
-    return kind, _core(rng, place if kind == "passport" else _context(rng, "person").replace("<v>", place), value)
+    if kind == "passport":
+        core = _core(rng, place, value)
+        name = re.search("P<[A-Z<]{3}([A-Z<]*[A-Z])<", core.text)
+        assert name is not None, core
+        return kind, core._replace(places=[name.span(1), *core.places])
+    return kind, _core(rng, _context(rng, "person").replace("<v>", place), value)
 
 
 def _generic(rng: random.Random) -> tuple[str, Core]:
