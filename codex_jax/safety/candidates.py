@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import re2
 
 from codex_jax.safety.rule import Rule
-from codex_jax.safety.search import options
+from codex_jax.safety.search import keyword_pattern, options
 
 
 # A set of more complex patterns outgrows its automaton.
-_IN_A_SET = 12
+_IN_A_SET = 16
 
 _Owned = tuple[str, set[int]]
 """a pattern and the indices of its rules"""
@@ -22,9 +22,9 @@ class Candidates:
         words: dict[str, set[int]] = {}
         for index, rule in enumerate(rules):
             for keyword in rule.keywords:
-                words.setdefault(keyword.lower(), set()).add(index)
+                words.setdefault(keyword, set()).add(index)
         free = [(pattern, {i}) for i, rule in enumerate(rules) if not rule.keywords for pattern in rule.patterns]
-        self._sets = _sets([(f"(?i){re2.escape(word)}", owners) for word, owners in words.items()])
+        self._sets = _sets([(keyword_pattern(word), owners) for word, owners in words.items()])
         for first in range(0, len(free), _IN_A_SET):
             self._sets += _sets(free[first : first + _IN_A_SET])
 
@@ -45,7 +45,7 @@ class _Set:
         self._set = re2.Set.SearchSet(options())
         for pattern, _ in patterns:
             self._set.Add(pattern)
-        # Matches every text: RE2 tells a set that failed in the middle of a text from one that found nothing by nothing.
+        # Matches every text. Without it a set that ran out of memory would look like one that found nothing.
         self._set.Add("")
         self._set.Compile()
 

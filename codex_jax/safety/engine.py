@@ -90,10 +90,11 @@ class Engine:
 
     def _found(self, text: str, stage: str) -> list[Span]:
         """Return what the rules of a stage find, without what allow rules spare and outside of placeholders."""
-        found = self._search(text, stage)
-        if (plain := normal(text)) is not None:
+        content = text.encode("utf-8", "surrogatepass")
+        found = self._search(text, content, stage)
+        if (plain := normal(text, content)) is not None:
             # What an unseen character set apart counts above, and what is one word without it counts here.
-            for span in self._search(plain[0], stage):
+            for span in self._search(plain[0], plain[0].encode("utf-8", "surrogatepass"), stage):
                 start, end = plain[1].original(span.start, span.end)
                 found.append(span._replace(start=start, end=end))
         if not found:
@@ -105,9 +106,8 @@ class Engine:
             for start, end in placeholders.outside(span.start, span.end)
         ]
 
-    def _search(self, text: str, stage: str) -> list[Span]:
+    def _search(self, text: str, content: bytes, stage: str) -> list[Span]:
         actions = self._actions[stage]
-        content = text.encode("utf-8", "surrogatepass")
         spans = [
             Span(start, end, rule, action)
             for rule in self._candidates.of(content)

@@ -5,6 +5,8 @@ import re
 import unicodedata
 from collections.abc import Sequence
 
+import re2
+
 
 # Seen by nobody, or only as a break that may be: soft hyphen, grapheme joiner, zero-width spaces and joiners, marks of
 # direction, word joiner and its like, variation selectors, the byte order mark.
@@ -37,7 +39,7 @@ def _table() -> dict[int, str]:
 
 
 _TABLE = _table()
-_ANY = re.compile(f"[{''.join(map(re.escape, map(chr, sorted(_TABLE))))}]")
+_ANY = re2.compile(f"[{''.join(map(chr, sorted(_TABLE)))}]")
 _UNSEEN_ANY = re.compile(f"[{''.join(map(chr, _UNSEEN))}]")
 
 
@@ -54,9 +56,12 @@ class Offsets:
         return start + bisect.bisect_right(self._removed, start), last + bisect.bisect_right(self._removed, last) + 1
 
 
-def normal(text: str) -> tuple[str, Offsets] | None:
-    """Return the text with plain characters, and where they stood; None when it has nothing else."""
-    if text.isascii() or not _ANY.search(text):
+def normal(text: str, content: bytes) -> tuple[str, Offsets] | None:
+    """Return the text with plain characters, and where they stood; None when it has nothing else.
+
+    `content` is the text in UTF-8: RE2 looks at it at a hundred times the speed of `re` at the text.
+    """
+    if len(content) == len(text) or not _ANY.search(content):
         return None
     removed = [match.start() for match in _UNSEEN_ANY.finditer(text)]
     return text.translate(_TABLE), Offsets(removed)

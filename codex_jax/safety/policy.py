@@ -8,7 +8,7 @@ from pathlib import Path
 from codex_jax.errors import AssetError
 from codex_jax.safety import gitleaks, policy_file, reading, rule
 from codex_jax.safety.rule import Rule
-from codex_jax.safety.search import Search
+from codex_jax.safety.search import Search, compiled, keyword_pattern
 
 
 # Part of every digest: raised when the same rules begin to find something else.
@@ -71,9 +71,9 @@ def unkept(rules: Iterable[Rule]) -> Iterator[str]:
 
 def finds(search: Search, one: Rule, text: str) -> bool:
     """Say whether a rule finds something in a text."""
-    folded = text.lower()
-    hit = not one.keywords or any(keyword.lower() in folded for keyword in one.keywords)
-    return hit and any(True for _ in search.spans(text.encode()))
+    content = text.encode()
+    hit = not one.keywords or any(compiled(keyword_pattern(keyword)).search(content) for keyword in one.keywords)
+    return hit and any(True for _ in search.spans(content))
 
 
 def refusal(path: Path, problems: Sequence[str]) -> AssetError:

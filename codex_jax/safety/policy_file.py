@@ -111,7 +111,7 @@ class Parser:
             severity=self._one_of(row, "severity", SEVERITIES, at, "high"),
             actions=actions,
             patterns=(*map(whole_word, literals), *patterns),
-            keywords=keywords if patterns else (*keywords, *literals),
+            keywords=keywords if patterns else (*keywords, *(literal.lower() for literal in literals)),
             group=self._group(row, patterns, at),
             entropy=self._entropy(row, at),
             validator=self._one_of(row, "validator", tuple(validators.VALIDATORS), at, ""),

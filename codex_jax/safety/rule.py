@@ -24,7 +24,8 @@ class Rule:
     patterns: tuple[str, ...] = ()
     """RE2; where one has a group, the last that took part is what is found, and the rest is context"""
     keywords: tuple[str, ...] = ()
-    """the patterns are tried only on texts that hold one of these, in upper or lower case; none: on every text"""
+    """the patterns are tried only on texts that hold one of these, in any case, or with a capital as it is written;
+    none: on every text"""
     group: int | None = None
     """the number of the group that is found, instead of the last"""
     entropy: float = 0.0

@@ -1,6 +1,6 @@
 """One rule, compiled: where in a text it finds something."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import re2
@@ -32,11 +32,27 @@ def compiled(pattern: str) -> Any:
         raise ValueError(reason.decode(errors="replace") if isinstance(reason, bytes) else str(reason)) from error
 
 
+def keyword_pattern(keyword: str) -> str:
+    """Return the pattern of a keyword: in any case, or with a capital in it only as it is written."""
+    return ("(?i)" if keyword == keyword.lower() else "") + str(re2.escape(keyword))
+
+
+def _one_of(patterns: Sequence[str]) -> Any:
+    """Return what tells in one pass whether any of several patterns matches; None when it does not pay or fit."""
+    if len(patterns) < 2:
+        return None
+    try:
+        return compiled("|".join(f"(?:{pattern})" for pattern in patterns))
+    except ValueError:
+        return None
+
+
 class Search:
     """Finds what one rule names."""
 
     def __init__(self, rule: Rule) -> None:
         self._patterns = [compiled(pattern) for pattern in rule.patterns]
+        self._any = _one_of(rule.patterns)
         self._harmless = [compiled(pattern) for pattern in rule.harmless]
         self._group = rule.group
         self._entropy = rule.entropy
@@ -44,6 +60,8 @@ class Search:
 
     def spans(self, content: bytes) -> Spans:
         """Yield (start, end), in bytes of the UTF-8 text, of everything found; spans of two patterns may overlap."""
+        if self._any and not self._any.search(content):
+            return
         for pattern in self._patterns:
             start = 0
             while match := pattern.search(content, start):

@@ -1,5 +1,6 @@
 """Checks that tell a number or token from what only looks like one; each takes the text that a pattern found."""
 
+import ipaddress
 import math
 import re
 import string
@@ -21,7 +22,7 @@ _IBAN_LENGTHS = {word[:2]: int(word[2:]) for word in _IBAN.split()}
 # Prefix and lengths of the card networks: Visa, Mastercard (both ranges), American Express, Discover, Diners, JCB,
 # Maestro and UnionPay.
 _CARDS = re.compile(
-    r"4\d{12}(\d{3}){0,2}|5[1-5]\d{14}|2(22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
+    r"4\d{15}(\d{3})?|5[1-5]\d{14}|2(22[1-9]|2[3-9]\d|[3-6]\d\d|7[01]\d|720)\d{12}|3[47]\d{13}"
     r"|6(011|4[4-9]\d|5\d\d)\d{12}(\d{3})?|3(0[0-5]\d|[689]\d\d)\d{10}|35(2[89]|[3-8]\d)\d{12}"
     r"|(5018|5020|5038|6304|6759|676[1-3])\d{8,15}|62\d{14,17}"
 )
@@ -43,7 +44,7 @@ def luhn(text: str) -> bool:
 def card(text: str) -> bool:
     """Say whether it is a number that a card network gives out, with its check digit."""
     digits = _digits(text)
-    return _CARDS.fullmatch(digits) is not None and len(set(digits)) > 3 and luhn(digits)
+    return _CARDS.fullmatch(digits) is not None and len(set(digits)) > 1 and luhn(digits)
 
 
 def iban(text: str) -> bool:
@@ -73,9 +74,10 @@ def mrz(text: str) -> bool:
     """Say whether the second line of a passport's machine readable zone has its five check digits right (ICAO 9303)."""
     if len(text) != 44:
         return False
-    parts = ((text[:9], text[9]), (text[13:19], text[19]), (text[21:27], text[27]))
+    parts = ((text[:9], text[9]), (text[13:19], text[19]), (text[21:27], text[27]), (text[28:42], text[42]))
     whole = text[:10] + text[13:20] + text[21:43]
-    return all(_mrz_digit(part) == digit for part, digit in parts) and _mrz_digit(whole) == text[43]
+    # The number behind the dates may be left out, and its digit with it.
+    return all(digit in (_mrz_digit(part), "<") for part, digit in parts) and _mrz_digit(whole) == text[43]
 
 
 def github(text: str) -> bool:
@@ -88,13 +90,20 @@ def github(text: str) -> bool:
     return body[-6:] == written
 
 
-def ipv4(text: str) -> bool:
+def public_ip(text: str) -> bool:
     """Say whether it names a machine on the internet: not private, not local, not kept for documentation."""
-    parts = [int(part) for part in text.split(".")]
-    if len(parts) != 4 or max(parts) > 255 or parts[0] in (0, 10, 127) or parts[0] >= 224:
+    try:
+        return ipaddress.ip_address(text).is_global
+    except ValueError:
         return False
-    private = parts[:2] in ([169, 254], [192, 168]) or (parts[0] == 172 and 16 <= parts[1] < 32)
-    return not private and parts[:3] not in ([192, 0, 2], [198, 51, 100], [203, 0, 113])
+
+
+def mixed(text: str) -> bool:
+    """Say whether letters stand beside digits or signs, or six digits and more alone: no word, and no name in code."""
+    letters = any(character.isalpha() for character in text)
+    digits = any(character.isdecimal() for character in text)
+    signs = any(character in "!@#$%^&*+~?" for character in text)
+    return (letters and (digits or signs)) or (text.isdecimal() and len(text) >= 6)
 
 
 def _digits(text: str) -> str:
@@ -107,5 +116,5 @@ def _mrz_digit(text: str) -> str:
 
 
 VALIDATORS: dict[str, Callable[[str], bool]] = {
-    check.__name__: check for check in (card, github, iban, ipv4, luhn, mrz, phone, ssn)
+    check.__name__: check for check in (card, github, iban, luhn, mixed, mrz, phone, public_ip, ssn)
 }
