@@ -63,7 +63,7 @@ class Verdict(NamedTuple):
 class Gate:
     """Decides about texts; can be sent to other processes, which decide alike."""
 
-    policy: Policy | None
+    policy: Policy | None = dataclasses.field(repr=False)
     """None: everything passes as it is"""
     bypass: bool = False
     classifier: str = ""

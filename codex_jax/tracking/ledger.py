@@ -1,12 +1,17 @@
 """The ledger: every metric and event of a run, one JSON object a line; the record that all other trackers copy.
 
     metrics.ndjson  {"run_id": "r1", "step": 20, "split": "train", "time": 1767225600.125, "metrics": {"loss": 4.25}}
-    events.ndjson   {"run_id": "r1", "step": 20, "time": 1767225600.25, "event": "checkpoint.saved", "bytes": 1048576}
+    events.ndjson   {"run_id": "r1", "step": 20, "time": 1767225600.25, "event": "checkpoint.saved", "bytes": 1048576,
+                     "chain": "5d1c..."}
 
 `time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite".
 Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it.
+
+`chain` is the SHA-256, cut to 128 bits, of the row without it behind the chain of the row before: an event that is
+changed, removed or put in shows. It does not show that the last ones are missing, nor stop one who computes it anew.
 """
 
+import hashlib
 import json
 import math
 import numbers
@@ -29,7 +34,7 @@ REPLAYED = ("data.", "safety.", "sample")
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
 SAVED = "checkpoint.saved"
-RESERVED = frozenset({"run_id", "step", "time", "event"})
+RESERVED = frozenset({"run_id", "step", "time", "event", "chain"})
 
 
 class Ledger:
@@ -53,6 +58,7 @@ class Ledger:
             workdir.mkdir(parents=True, exist_ok=True)
             _rewind(workdir / METRICS, known)
             _rewind(workdir / EVENTS, lambda row: known(row) or not is_replayed(row["event"]))
+            self._chain = _last_chain(workdir / EVENTS)
             self._metrics = _AppendFile(workdir / METRICS)
             self._events = _AppendFile(workdir / EVENTS)
             atomic.sync(workdir)
@@ -75,7 +81,9 @@ class Ledger:
             raise ValueError(f"event {name}: a field cannot be called {', '.join(sorted(clash))}")
         row = {"run_id": self._run_id, "step": step, "time": _now(), "event": name, **_plain(fields)}
         with self._lock:
+            row["chain"] = chained(self._chain, row)
             self._events.append(row)
+            self._chain = row["chain"]
         return row
 
     def sizes(self) -> tuple[int, int]:
@@ -94,6 +102,26 @@ class Ledger:
         with self._lock:
             self._metrics.close()
             self._events.close()
+
+
+def chained(before: str, row: Mapping[str, Any]) -> str:
+    """Return the chain of a row of events, behind that of the row before; empty before the first."""
+    plain = {name: value for name, value in row.items() if name != "chain"}
+    content = before + json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(content.encode("ascii")).hexdigest()[:32]
+
+
+def broken_link(path: Path) -> int | None:
+    """Return the first line of events.ndjson whose chain is not that of the lines before it, from 1; None if all fit.
+
+    Raises what `read` does.
+    """
+    chain = ""
+    for number, row in enumerate(read(path), 1):
+        if row.get("chain") != chained(chain, row):
+            return number
+        chain = row["chain"]
+    return None
 
 
 def is_replayed(event: str) -> bool:
@@ -160,12 +188,20 @@ def _rewind(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite a ledger file with the rows to keep and without a torn line, unless it is like that already."""
     if not path.exists():
         return
+    if path.name == EVENTS and (line_number := broken_link(path)):
+        raise AssetError(
+            f"{path} line {line_number} does not follow from the lines before it: events were removed or changed. Put "
+            "back a good copy, or move the file away to go on without its history"
+        )
     if all(row is not None and line.endswith(b"\n") and keep(row) for line, row in _lines(path)):
         return
+    chain = ""
     with atomic.replacing(path) as file:
-        for line, row in _lines(path):
+        for _, row in _lines(path):
             if row is not None and keep(row):
-                file.write(line if line.endswith(b"\n") else line + b"\n")
+                if path.name == EVENTS:
+                    chain = row["chain"] = chained(chain, row)
+                file.write(_encoded(row))
 
 
 class _AppendFile:
@@ -176,7 +212,7 @@ class _AppendFile:
         self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def append(self, row: dict[str, Any]) -> None:
-        rest = memoryview((json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii"))
+        rest = memoryview(_encoded(row))
         end = self.size()
         try:
             while rest:
@@ -196,6 +232,17 @@ class _AppendFile:
 
     def close(self) -> None:
         os.close(self._fd)
+
+
+def _last_chain(path: Path) -> str:
+    chain = ""
+    for row in read(path) if path.exists() else ():
+        chain = str(row.get("chain", ""))
+    return chain
+
+
+def _encoded(row: Mapping[str, Any]) -> bytes:
+    return (json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii")
 
 
 def _now() -> float:

@@ -9,7 +9,7 @@ from codex_jax.tracking.report_facts import STARTS, Facts
 
 
 COMMIT_CHARS = DIGEST_CHARS = 12
-_OF_EVERY_EVENT = ("run_id", "step", "time", "event")
+_OF_EVERY_EVENT = ("run_id", "step", "time", "event", "chain")
 # Said by every start in its own way; the rest of what it was made with is news only where it has changed.
 _OF_EVERY_START = (*_OF_EVERY_EVENT, "from_step", "skipped", "commit", "dirty")
 

@@ -25,9 +25,9 @@ from codex_jax.data.documents import Document
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.journal import accounts
 from codex_jax.safety import policy
 from codex_jax.safety.gate import Gate
-from codex_jax.journal import accounts
 from codex_jax.tracking import ledger, writer
 
 

@@ -256,7 +256,10 @@ def test_nothing_secret_is_written_unless_asked_for_aloud(tmp_path: Path, capsys
     assert not [name for name, held in files(tmp_path / "out").items() if b"example.org" in held]
     assert len((tmp_path / "out" / "safety.ndjson").read_text().splitlines()) == 30
     capsys.readouterr()
-    assert split(rows, "--out", tmp_path / "raw", "--config.safety.enabled=false") == 0
+    assert (
+        split(rows, "--out", tmp_path / "raw", "--config.safety.enabled=false", "--config.safety.bypass_reason=a test")
+        == 0
+    )
     assert "written as they are" in capsys.readouterr().err
     assert b"example.org" in files(tmp_path / "raw")["train.jsonl"]
     assert split_manifest.read(tmp_path / "raw")["safety"] == "off"

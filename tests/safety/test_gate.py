@@ -1,0 +1,124 @@
+"""The gate: stages, blocked texts, a bypass that is loud, a classifier that fails closed, and hashes under a key."""
+
+import dataclasses
+import pickle
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from codex_jax import config
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety import gate
+
+
+pytestmark = pytest.mark.security
+
+SECRET = "ghp_" + "a1B2" * 9
+POLICY = """
+version: 1
+rules:
+  - {id: forbidden, literals: [forbidden], action: block}
+  - {id: number, patterns: 'SECRET[0-9]+', action: redact}
+  - {id: odd, literals: [strange], action: flag}
+"""
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> str:
+    path = tmp_path / "policy.yaml"
+    path.write_text(POLICY)
+    return str(path)
+
+
+def of(**values: Any) -> gate.Gate:
+    return gate.of(dataclasses.replace(config.Safety(), **values))
+
+
+def short(text: str, stage: str) -> bool:
+    return len(text) < 10 or stage == "log"
+
+
+def broken(text: str, stage: str) -> bool:
+    raise RuntimeError(f"cannot judge {text}")
+
+
+def test_a_text_is_blocked_redacted_or_flagged_as_its_rules_say(policy: str) -> None:
+    verdict = of(policy=policy).examine("forbidden SECRET123, strange", "prompt")
+    assert verdict.blocked == ("forbidden",)
+    assert verdict.text == "[REDACTED:forbidden] [REDACTED:number], strange"
+    assert verdict.shown == "[BLOCKED:forbidden]"
+    assert [(found.rule, found.action) for found in verdict.findings] == [
+        ("forbidden", "block"),
+        ("number", "redact"),
+        ("odd", "flag"),
+    ]
+
+
+def test_a_bypass_lets_through_and_says_so_and_shows_nothing(policy: str) -> None:
+    verdict = of(policy=policy, bypass=True, bypass_reason="a test").examine("forbidden SECRET123", "train")
+    assert verdict.blocked == () and "forbidden " not in verdict.text and "SECRET123" not in verdict.text
+    assert [found.action for found in verdict.findings] == ["bypass", "redact"]
+
+
+@pytest.mark.parametrize("off", [{"bypass": True}, {"enabled": False}])
+def test_a_policy_can_forbid_a_bypass(off: dict[str, bool], policy: str) -> None:
+    Path(policy).write_text(POLICY + "forbid_bypass: true\n")
+    with pytest.raises(ConfigError, match=r"safety\.(bypass|enabled)=\w+ is forbidden by the policy .*policy\.yaml"):
+        of(policy=policy, bypass_reason="a test", **off)
+
+
+@pytest.mark.parametrize("off", [{"bypass": True}, {"enabled": False}])
+def test_a_bypass_without_a_reason_is_a_mistake(off: dict[str, bool]) -> None:
+    settings = config.default().to_dict()
+    settings["safety"].update(off)
+    with pytest.raises(ConfigError, match="needs a reason, which is recorded"):
+        config.resolve(settings)
+
+
+def test_a_policy_that_is_missing_or_broken_is_refused_and_none_takes_its_place(policy: str, tmp_path: Path) -> None:
+    with pytest.raises(AssetError, match=r"safety\.policy=.*nowhere\.yaml is not a file"):
+        of(policy=str(tmp_path / "nowhere.yaml"))
+    Path(policy).write_text(POLICY.replace("action: flag", "action: frag"))
+    with pytest.raises(AssetError, match=r"policy\.yaml"):
+        of(policy=policy)
+
+
+@pytest.mark.parametrize("name", ["short", "broken"])
+def test_what_a_classifier_does_not_call_true_is_blocked(name: str) -> None:
+    made = of(classifier=f"{__name__}:{name}")
+    verdict = made.examine("a longer text", "train")
+    assert verdict.blocked == ("classifier",) and verdict.shown == "[BLOCKED:classifier]"
+    assert (made.examine("a text", "train").blocked == ()) == (name == "short")
+    assert made.content() != of().content()
+    assert pickle.loads(pickle.dumps(made)).examine("a longer text", "train") == verdict
+
+
+@pytest.mark.parametrize("name", ["nowhere:judge", f"{__name__}:SECRET", f"{__name__}:nothing", "short"])
+def test_a_classifier_that_is_none_is_refused_at_once(name: str) -> None:
+    with pytest.raises(ConfigError, match=r"safety\.classifier="):
+        of(classifier=name)
+
+
+def test_hashes_tell_alike_from_unlike_under_one_key_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hashes() -> list[str]:
+        findings = of().examine(f"{SECRET} and {SECRET} and {SECRET[:-1]}x", "train").findings
+        return [found.hash for found in findings]
+
+    first = hashes()
+    assert first == hashes() and first[0] == first[1] != first[2]
+    monkeypatch.setenv("CODEX_SAFETY_AUDIT_KEY", "another")
+    assert not {*first} & {*hashes()}
+    assert {found.hash for found in of().unkeyed().examine(SECRET, "train").findings} == {""}
+
+
+def test_the_key_is_readable_by_its_owner_only(cache_dir: Path) -> None:
+    of()
+    assert (cache_dir / "safety" / "audit.key").stat().st_mode & 0o777 == 0o600
+
+
+def test_nothing_of_a_secret_is_in_what_goes_outward_or_is_said() -> None:
+    made = of()
+    value = {"path": f"s3://x/{SECRET}", "argv": ["--key", SECRET, 3], "deep": {"reason": f"as {SECRET} says"}}
+    assert SECRET not in repr(made.outward(value)) and made.outward(value)["argv"][2] == 3
+    assert SECRET not in repr(made.examine(SECRET, "train")) and made.key.decode() not in repr(made)
