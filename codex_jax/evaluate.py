@@ -32,7 +32,10 @@ def make(settings: config.Config, definition: build.Definition, mesh: Mesh, batc
         sharding.place(tuple(array[own] for array in part), mesh) for batch in batches for part in cut(batch, rows)
     ]
     chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
-    sums = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
+    # Whole on every device: of several processes each reads the sums over all.
+    sums = jax.jit(
+        functools.partial(losses.of_batch, definition, key=None, chunk=chunk), out_shardings=sharding.replicated(mesh)
+    )
 
     def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
         # Dispatch all, then read: the devices are not left waiting between parts.

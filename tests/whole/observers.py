@@ -40,6 +40,11 @@ SMALL: dict[str, Any] = {
 }
 
 
+MESH = jax.make_mesh(
+    (1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 3
+)
+
+
 class Recorder(JsonTokenizer):
     """A tokenizer that remembers how many texts it was given in its first call."""
 
@@ -62,10 +67,7 @@ def resolve(changes: Mapping[str, Any]) -> config.Config:
 
 def program(settings: config.Config) -> str:
     """The update as it is given to the compiler."""
-    mesh = jax.make_mesh(
-        (1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 3
-    )
-    made = training_program.make(settings, mesh)
+    made = training_program.make(settings, MESH)
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
@@ -165,5 +167,5 @@ def sample(settings: config.Config) -> str:
     made = pipeline.make_tokenizer(settings, corpus)
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
-    draw = generate.make(settings, build.define(settings.model), made, held_out[0].opening())
+    draw = generate.make(settings, build.define(settings.model), MESH, made, held_out[0].opening())
     return draw(parameters, jax.random.key(1))
