@@ -4,6 +4,7 @@ import contextlib
 import os
 import queue
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
@@ -124,7 +125,7 @@ class Team:
         failure = Failure(self.index, failed.exit_code if failed else 1, reason)
         if self._links and self._keep(failure):
             self._pass_on(failure)
-            _end_within(CLOSE_SECS, failure)
+            threading.Thread(target=_end_after, args=(CLOSE_SECS, failure), daemon=True).start()
 
     def _note(self, failure: Failure) -> None:
         if self._keep(failure):
@@ -132,7 +133,7 @@ class Team:
 
     def _left(self, process: int) -> None:
         if self._failure and not self._over:
-            _end_within(LEAVE_SECS, self._failure)
+            _end_after(LEAVE_SECS, self._failure)  # in the thread of the link, which has nothing else to do any more
 
     def _keep(self, failure: Failure) -> bool:
         """Keep the first failure; return whether this is it."""
@@ -157,13 +158,8 @@ def _differences(ours: Mapping[str, Any], process: int, theirs: Mapping[str, Any
         yield f"process {process}: and {len(names) - _SHOWN} more"
 
 
-def _end_within(secs: float, failure: Failure) -> None:
-    """End this process, whatever it waits for, when it has not ended by itself."""
-
-    def end() -> None:
-        console.warn(f"process {failure.process}: {failure.reason}\nthis process waited {secs:g} s in vain and ends")
-        os._exit(failure.code)
-
-    timer = threading.Timer(secs, end)
-    timer.daemon = True
-    timer.start()
+def _end_after(secs: float, failure: Failure) -> None:
+    """End this process, whatever it waits for, if it has not ended by itself."""
+    time.sleep(secs)
+    console.warn(f"process {failure.process}: {failure.reason}\nthis process waited {secs:g} s in vain and ends")
+    os._exit(failure.code)

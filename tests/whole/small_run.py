@@ -94,10 +94,11 @@ def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[s
     return [f"--config={root}/configs/gpt2.py:tiny", f"--workdir={workdir}", *given]
 
 
-def start(args: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[str]":
+def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> "subprocess.Popen[str]":
     """Start the command; its output goes to a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "codex_jax.main", *args],
+        cwd=cwd,
         env={**env, "CODEX_RUN_ID": "small", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
