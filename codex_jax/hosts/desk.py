@@ -69,6 +69,10 @@ class Link:
         with contextlib.suppress(OSError):
             self._connection.shutdown(socket.SHUT_WR)
 
+    def drop(self) -> None:
+        """Close a link that nobody listens to."""
+        self._connection.close()
+
     def _listen(self, on_failure: Callable[[Failure], None], on_end: Callable[[int], None]) -> None:
         explained = False
         # What is suppressed is the other's end, in the middle of a line.
@@ -81,6 +85,7 @@ class Link:
                 explained = True
                 if "failure" in message:
                     on_failure(Failure(*message["failure"]))
+        self._connection.close()
         if not explained:
             reason = "it ended without a word: it was killed, or its machine is gone; the last checkpoint stands"
             on_failure(Failure(self.process, TrainingStopped.exit_code, reason))
@@ -100,6 +105,7 @@ def wait_for_all(port: int, count: int, secs: float, between: Callable[[], None]
     except CodexError as error:
         for link in links.values():
             link.send(failure=Failure(0, error.exit_code, str(error)))
+            link.drop()
         raise
     return links
 

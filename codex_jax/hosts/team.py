@@ -32,8 +32,17 @@ class Team:
     of the process that failed, with its exit code. Of one process all of them return at once.
     """
 
-    def __init__(self, index: int = 0, count: int = 1, links: Mapping[int, Link] | None = None) -> None:
+    def __init__(
+        self,
+        index: int = 0,
+        count: int = 1,
+        links: Mapping[int, Link] | None = None,
+        *,
+        end: Callable[[float, Failure], None] | None = None,
+    ) -> None:
+        """`end(secs, failure)` ends the process after so many seconds, whatever it waits for."""
         self.index, self.count = index, count
+        self._end = end or _end_after
         self._failure: Failure | None = None
         self._news = threading.Event()
         self._lock = threading.Lock()
@@ -125,7 +134,7 @@ class Team:
         failure = Failure(self.index, failed.exit_code if failed else 1, reason)
         if self._links and self._keep(failure):
             self._pass_on(failure)
-            threading.Thread(target=_end_after, args=(CLOSE_SECS, failure), daemon=True).start()
+            threading.Thread(target=self._end, args=(CLOSE_SECS, failure), daemon=True).start()
 
     def _note(self, failure: Failure) -> None:
         if self._keep(failure):
@@ -133,7 +142,7 @@ class Team:
 
     def _left(self, process: int) -> None:
         if self._failure and not self._over:
-            _end_after(LEAVE_SECS, self._failure)  # in the thread of the link, which has nothing else to do any more
+            self._end(LEAVE_SECS, self._failure)  # in the thread of the link, which has nothing else to do any more
 
     def _keep(self, failure: Failure) -> bool:
         """Keep the first failure; return whether this is it."""

@@ -12,6 +12,7 @@ import psutil
 from codex_jax import config, generate, sharding
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
+from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
 from codex_jax.training import program as training_program
@@ -79,6 +80,15 @@ def refusal(settings: config.Config) -> str:
     try:
         build.define(settings.model)
         return str(sharding.make_mesh(settings.parallel).shape)
+    except CodexError as error:
+        return str(error)
+
+
+def meeting(settings: config.Config) -> str:
+    """What is said when the other processes do not come."""
+    try:
+        with join.join(settings.parallel, lambda: None):
+            return "met"
     except CodexError as error:
         return str(error)
 

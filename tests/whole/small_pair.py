@@ -1,6 +1,5 @@
 """The small run in two processes that meet on loopback: started, watched, and what each of them printed."""
 
-import socket
 import subprocess
 import threading
 import time
@@ -18,12 +17,6 @@ class Ended(NamedTuple):
     output: str
 
 
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
 class Pair:
     """Two processes of one run. Their output is taken in as it comes, so that none waits for a reader."""
 
@@ -38,7 +31,7 @@ class Pair:
         directories: Sequence[Path | None] = (None, None),
     ) -> None:
         """`of_second` is changed for process 1 alone; `directories` are where the two are started."""
-        port = free_port()
+        port = small_run.free_port()
         self.processes, self.lines, self._readers = [], [[], []], []
         for index in range(2):
             given = {

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -105,6 +106,13 @@ def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) 
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:

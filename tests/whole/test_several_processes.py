@@ -15,6 +15,7 @@ from codex_jax.checkpoint import manifest
 
 pytestmark = pytest.mark.infra
 
+SHORT = {"train.num_steps": 8}
 NO_DROPOUT = {"model.dropout": 0.0}
 # One process of two devices is to two processes of one what a program is to itself.
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
@@ -29,7 +30,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def alone(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run of one process with two devices."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    process = small_run.start(small_run.arguments(corpus, workdir, {}), {**main_env, **TWO_DEVICES})
+    process = small_run.start(small_run.arguments(corpus, workdir, SHORT), {**main_env, **TWO_DEVICES})
     output, _ = process.communicate(timeout=240)
     assert process.returncode == 0, output
     return workdir
@@ -64,17 +65,18 @@ def assert_same_run(workdir: Path, other: Path, *, rel: float) -> None:
     ]
     assert reports[0] == reports[1]
     assert losses(workdir) == pytest.approx(losses(other), rel=rel)
-    positions = [(one / "checkpoints/16/data/iterator.json").read_bytes() for one in (workdir, other)]
+    newest = checkpoints(workdir)[-1]
+    positions = [(one / f"checkpoints/{newest}/data/iterator.json").read_bytes() for one in (workdir, other)]
     assert positions[0] == positions[1]
 
 
 def test_two_processes_are_the_run_of_one_written_once(
     corpus: Path, alone: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
-    first, second = Pair(corpus, tmp_path / "run", main_env).finish()
+    first, second = Pair(corpus, tmp_path / "run", main_env, SHORT).finish()
     assert_same_run(tmp_path / "run", alone, rel=1e-3)
-    assert checkpoints(tmp_path / "run") == [12, 16]
-    assert "step 16 validation" in first and "report" in first
+    assert checkpoints(tmp_path / "run") == [4, 8]
+    assert "step 8 validation" in first and "report" in first
     ours = [line for line in second.splitlines() if not line.startswith("[Gloo]")]
     assert ours == [line for line in ours if line.startswith("process 1 of 2")] and len(ours) == 1
     assert sorted(path.name for path in (tmp_path / "run").iterdir()) == sorted(path.name for path in alone.iterdir())
@@ -227,11 +229,11 @@ def test_damaged_checkpoint_ends_both_and_changed_settings_do(
     corpus: Path, alone: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(alone, tmp_path / "run")
-    said = refused(Pair(corpus, tmp_path / "run", main_env, {"run.seed": 5}), 2)
+    said = refused(Pair(corpus, tmp_path / "run", main_env, {**SHORT, "run.seed": 5}), 2)
     assert all("run.seed" in output for output in said)
-    for step in (12, 16):
+    for step in (4, 8):
         (tmp_path / "run" / "checkpoints" / str(step) / "meta.json").write_text("{}")
-    said = refused(Pair(corpus, tmp_path / "run", main_env), 3)
+    said = refused(Pair(corpus, tmp_path / "run", main_env, SHORT), 3)
     assert all("no checkpoint in" in output for output in said)
 
 
@@ -249,4 +251,3 @@ def test_store_is_built_by_the_first_while_the_other_waits(
     first, second = pair.finish()
     assert first.count("shards, into") == 1 and "store" not in second
     assert [checkpoints(tmp_path / "run"), losses(tmp_path / "run") != {}] == [[12, 16], True]
-
