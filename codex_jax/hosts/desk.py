@@ -14,7 +14,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Collection
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
 from codex_jax.errors import AssetError, CodexError, ConfigError, Interrupted, TrainingStopped
 
@@ -53,10 +53,9 @@ class Link:
         for option, value in _KEEPALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def listen(self, on_failure: Callable[[Failure], None], on_end: Callable[[int], None]) -> Self:
+    def listen(self, on_failure: Callable[[Failure], None], on_end: Callable[[int], None]) -> None:
         """Begin to take in what the other says."""
         threading.Thread(target=self._listen, args=(on_failure, on_end), daemon=True).start()
-        return self
 
     def send(self, **message: Any) -> None:
         """Send a message; that the other is gone is heard, not felt."""
@@ -142,7 +141,9 @@ def call(host: str, port: int, hello: tuple[int, int], secs: float, between: Cal
         between()
         try:
             connection = socket.create_connection((host, port), timeout=max(_RETRY_SECS, min(secs, 10.0)))
-            break
+            if connection.getsockname() != connection.getpeername():
+                break
+            connection.close()  # of a port that nobody listens on the kernel made both ends
         except OSError as error:
             if time.monotonic() > deadline:
                 raise ConfigError(

@@ -47,7 +47,9 @@ class Team:
         self._news = threading.Event()
         self._lock = threading.Lock()
         self._over = False
-        self._links = {process: link.listen(self._note, self._left) for process, link in (links or {}).items()}
+        self._links = dict(links or {})
+        for link in self._links.values():  # at last: what it hears may be passed on to all
+            link.listen(self._note, self._left)
 
     @property
     def is_first(self) -> bool:
