@@ -58,7 +58,9 @@ def test_copies_are_left_to_validation_or_kept_and_counted_either_way(
 @pytest.mark.parametrize("workers", [0, 1])
 def test_fail_names_the_place(files: dict[str, Any], workers: int) -> None:
     settings = resolve(**files, data__duplicates="fail", data__workers=workers)
-    with pytest.raises(Exception, match=r"train\.jsonl:(4|8|40) \(byte \d+\): is also a document of validation_paths") as caught:
+    with pytest.raises(
+        Exception, match=r"train\.jsonl:(4|8|40) \(byte \d+\): is also a document of validation_paths"
+    ) as caught:
         epoch(settings)
     assert isinstance(caught.value, AssetError)
 
