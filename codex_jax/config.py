@@ -178,6 +178,12 @@ class Parallel:
     data: int = knob(0, "devices that share the batch, each with all parameters; 0: all that are left", low=0)
     fsdp: int = knob(1, "devices that share the batch and the parameters", low=1)
     tensor: int = knob(1, "devices that share each matrix product", low=1)
+    coordinator: str = knob(
+        "", "HOST:PORT where process 0 waits for the others; auto: as the cluster says; empty: one process"
+    )
+    num_processes: int = knob(1, "processes of the run, with coordinator=HOST:PORT", low=1)
+    process_index: int = knob(0, "which of them this one is; 0 decides, writes and talks", low=0)
+    wait_secs: float = knob(300.0, "how long the processes wait for each other at the start, in seconds", low=0.0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,19 @@ def prepare() -> None:
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
+_talks = True
+
+
+def be_quiet() -> None:
+    """Say nothing more but warnings: another process of the run talks."""
+    global _talks
+    _talks = False
+
+
 def say(text: str) -> None:
     """Print at once. When the reader is gone (`| head`) or the disk behind `> log` is full, nothing more is printed."""
+    if not _talks:
+        return
     try:
         print(text, flush=True)
     except OSError:

@@ -104,6 +104,7 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{section_name}.validation_paths"
             )
     yield from _mixture(values, mixed)
+    yield from _processes(values)
 
 
 def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
@@ -114,3 +115,26 @@ def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
     if any(weights.values()) and not all(weights.values()):
         without = ", ".join(name for name, weight in weights.items() if not weight)
         yield f"some sources of data.mix have a weight and {without} has none: give all of them one, or none"
+
+
+def _processes(values: Mapping[str, Any]) -> Iterator[str]:
+    coordinator, count, index = (
+        values.get(f"parallel.{name}") for name in ("coordinator", "num_processes", "process_index")
+    )
+    if coordinator is None or count is None or index is None:
+        return
+    if coordinator == "auto" and (count, index) != (1, 0):
+        yield "parallel.coordinator=auto asks the cluster: leave out parallel.num_processes and parallel.process_index"
+    elif not coordinator and (count, index) != (1, 0):
+        yield (
+            f"parallel.num_processes={count} and parallel.process_index={index} need parallel.coordinator=HOST:PORT, "
+            "where process 0 is"
+        )
+    elif coordinator not in ("", "auto"):
+        host, _, port = coordinator.rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            yield f"parallel.coordinator={coordinator} is not HOST:PORT, for example 10.0.0.1:8476"
+        if count == 1:
+            yield f"parallel.coordinator={coordinator} is for several processes: set parallel.num_processes"
+        elif index >= count:
+            yield f"parallel.process_index={index} is not below parallel.num_processes={count}: they count from 0"

@@ -66,7 +66,10 @@ def _placing(settings: config.Config, mesh: Mesh) -> Callable[[Batch], list[tupl
 
 def _summing(settings: config.Config, definition: build.Definition, mesh: Mesh) -> Callable[..., losses.Sums]:
     chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
-    sums: Callable[..., losses.Sums] = jax.jit(functools.partial(losses.of_batch, definition, key=None, chunk=chunk))
+    # Whole on every device: of several processes each reads the sums over all.
+    sums: Callable[..., losses.Sums] = jax.jit(
+        functools.partial(losses.of_batch, definition, key=None, chunk=chunk), out_shardings=sharding.replicated(mesh)
+    )
     return sums
 
 

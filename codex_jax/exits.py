@@ -16,18 +16,24 @@ def guarded(work: Callable[[], None], *, debug: bool) -> int:
     """
     try:
         work()
-    except CodexError as error:
-        return _report(error, debug)
-    except OSError as error:
-        # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
-        if not error.filename:
+    except Exception as error:
+        failure = readable(error)
+        if failure is None:
             raise
-        return _report(atomic.unusable(Path(os.fsdecode(error.filename)), error), debug)
-    except RuntimeError as error:
-        if not str(error).startswith("RESOURCE_EXHAUSTED"):
-            raise
-        return _report(_out_of_memory(error), debug)
+        return _report(failure, debug)
     return 0
+
+
+def readable(error: Exception) -> CodexError | None:
+    """Return an error as one whose message is for the user; None for a bug."""
+    if isinstance(error, CodexError):
+        return error
+    # The last net for a file system that fails where nobody expected it; an error about no file is a bug.
+    if isinstance(error, OSError) and error.filename:
+        return atomic.unusable(Path(os.fsdecode(error.filename)), error)
+    if isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED"):
+        return _out_of_memory(error)
+    return None
 
 
 def _report(error: CodexError, debug: bool) -> int:

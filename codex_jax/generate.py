@@ -3,13 +3,16 @@
 L length of prompt and answer together · V vocabulary
 """
 
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+from jax.sharding import Mesh
 
-from codex_jax import config
+from codex_jax import config, sharding
 from codex_jax.errors import ConfigError
 from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
@@ -22,6 +25,7 @@ Sample = Callable[[dict[str, Any], jax.Array], str]
 def make(
     settings: config.Config,
     definition: build.Definition,
+    mesh: Mesh,
     tokenizer: Tokenizer,
     asked: Verdict,
     opening: Sequence[int],
@@ -42,13 +46,15 @@ def make(
     prompt = prompt[-(settings.model.context_length - options.num_tokens) :]
     length = len(prompt) + options.num_tokens
     room = length + length % 2  # fused kernels take even lengths only; what is behind a token does not reach it
-    start_1L = jnp.zeros((1, room), jnp.int32).at[0, : len(prompt)].set(jnp.array(prompt, jnp.int32))
-    ones_1L = jnp.ones((1, room), jnp.int32)
-    positions_1L = jnp.arange(room, dtype=jnp.int32)[None]
+    # NumPy: an array of jax would be one of this process alone.
+    start_1L = np.zeros((1, room), np.int32)
+    start_1L[0, : len(prompt)] = prompt
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
     def fill(parameters: dict[str, Any], key: jax.Array) -> jax.Array:
         model = definition.bind(parameters)
+        ones_1L = jnp.ones((1, room), jnp.int32)
+        positions_1L = jnp.arange(room, dtype=jnp.int32)[None]
 
         def extend(index: jax.Array, tokens_1L: jax.Array) -> jax.Array:
             hidden_1LD = model(tokens_1L, ones_1L, positions_1L)
@@ -56,7 +62,7 @@ def make(
             token = choose(logits_V, jax.random.fold_in(key, index), options, tokenizer.vocab_size)
             return tokens_1L.at[0, index].set(token)
 
-        return jax.lax.fori_loop(len(prompt), length, extend, start_1L)
+        return jax.lax.fori_loop(len(prompt), length, extend, jnp.asarray(start_1L))
 
     def sample(parameters: dict[str, Any], key: jax.Array) -> str:
         return tokenizer.decode(jax.device_get(fill(parameters, key))[0, :length])

@@ -26,6 +26,9 @@ MAY_CHANGE = (
     r"^safety\.(on_block|bypass_reason)$",
 )
 
+# A network file system may hide a new file for this long from a host that looked before.
+SHARED_SECS = 30.0
+
 
 @contextlib.contextmanager
 def claim(workdir: Path) -> Iterator[None]:
@@ -45,6 +48,20 @@ def claim(workdir: Path) -> Iterator[None]:
             if is_new and [path.name for path in workdir.iterdir()] == [".lock"]:
                 (workdir / ".lock").unlink()
                 workdir.rmdir()
+
+
+def check_shared(workdir: Path, owner: int) -> None:
+    """Raise AssetError unless this process sees the directory that the process `owner` holds, here or elsewhere."""
+    deadline = time.monotonic() + SHARED_SECS
+    while True:
+        with contextlib.suppress(OSError):
+            if (workdir / ".lock").read_text().strip() == str(owner):
+                return
+        if time.monotonic() > deadline:
+            raise AssetError(
+                f"{workdir} is not the directory that process 0 has: name one in --workdir that all hosts share"
+            )
+        time.sleep(0.1)
 
 
 def _lock(lock: FileIO, workdir: Path) -> None:

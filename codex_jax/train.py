@@ -6,6 +6,7 @@ next batch is number n; every row of the ledger up to n is on disk before that c
 
 import contextlib
 import dataclasses
+import os
 import time
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from codex_jax import cache, config, evaluate, generate, rundir, sharding
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
+from codex_jax.hosts import alike, join
+from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
 from codex_jax.models import build
@@ -23,7 +26,7 @@ from codex_jax.safety import gate
 from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
-from codex_jax.tracking.writer import open_writer
+from codex_jax.tracking.writer import Nowhere, Writer, open_writer
 from codex_jax.training import program
 from codex_jax.training.state import TrainState
 
@@ -34,38 +37,48 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
     Raises CodexError: its message is for the user, and everything up to the last checkpoint is kept.
     """
     use_compile_cache()
-    mesh = sharding.make_mesh(settings.parallel)
-    sharding.check_batch(settings.train, mesh)
-    settings = build.with_compute_dtype(settings)
     num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
     with contextlib.ExitStack() as stack:
-        stack.enter_context(rundir.claim(workdir))
-        found = store.find_newest(workdir / "checkpoints")
+        # The processes of the run, most often one: the first decides, writes and talks.
+        team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
+        mesh = sharding.make_mesh(settings.parallel)
+        sharding.check_batch(settings.train, mesh)
+        settings = build.with_compute_dtype(settings)
+        alike.check_start(team, settings)
+
+        if team.is_first:
+            stack.enter_context(rundir.claim(workdir))
+        rundir.check_shared(workdir, team.decide(os.getpid))
+        found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
-        if not found:
+        if team.is_first and not found:
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
-        run_id = rundir.identify(workdir, shown, found.meta if found else None)
+        run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
         mixture = pipeline.open_mixture(settings.data)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
-        made = pipeline.make_stores(
-            settings, mixture, tokenizer, lambda: stop.raise_if_asked("in the middle of building the store")
-        )
+
+        def between() -> None:
+            team.raise_if_failed()
+            stop.raise_if_asked("in the middle of building the store")
+
+        made = team.after_the_first(lambda: pipeline.make_stores(settings, mixture, tokenizer, between), between)
         part = sharding.part_of_batch(mesh)
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
+        alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = generate.make(settings, model.definition, tokenizer, prompt, validation[0].opening())
+        sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
         if found:
@@ -76,19 +89,24 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             state = model.initial()
             totals = Totals()
 
-        rundir.begin(workdir, run_id, shown, origin)
-        writer = stack.enter_context(
-            open_writer(
-                workdir,
-                run_id=run_id,
-                resume_step=start,
-                tracking=settings.tracking,
-                settings=shown,
+        writer: Writer = Nowhere()
+        if team.is_first:
+            rundir.begin(workdir, run_id, shown, origin)
+            writer = stack.enter_context(
+                open_writer(
+                    workdir,
+                    run_id=run_id,
+                    resume_step=start,
+                    tracking=settings.tracking,
+                    settings=shown,
+                )
             )
-        )
-        made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint)
+            made_with = dossier.open_run(
+                workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint
+            )
         recorder = Recorder(writer, settings, model.definition, start, totals)
-        stack.enter_context(dossier.ending(writer, workdir, recorder, guard))
+        if team.is_first:
+            stack.enter_context(dossier.ending(writer, workdir, recorder, guard))
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
@@ -98,15 +116,17 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             )
         )
         dossier.name_leftovers(saver.removed)
-        if found:
+        if team.is_first and found:
             dossier.resume_run(writer, made_with, start, num_steps, found.skipped)
-        else:
+        elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
+        stopping = Stopping(team, mesh, stop)
+        stack.enter_context(team.guard())
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
             state, output = model.update(state, sharding.place(batch, mesh), np.int32(index))
-            done, asked_to_stop = index + 1, bool(stop.signal)  # once: a signal may come between any two lines
+            done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:

@@ -21,7 +21,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),
     2: ("data", "tracking", "generate"),
-    1: ("tokenizers", "safety", "models", "metrics", "sharding"),
+    1: ("tokenizers", "safety", "models", "metrics", "sharding", "hosts"),
     0: (
         "amounts",
         "atomic",
@@ -50,7 +50,7 @@ LIGHT_ROOMS = ("data", "tokenizers", "safety", "tracking", GROUND)
 HEAVY = ("jax", "flax", "optax", "orbax", "grain", "mlflow", "wandb", "torch", "transformers", "tensorflow")
 # `trees` is about parameter trees: only modules that hold arrays import it.
 MAY_BE_HEAVY = ("codex_jax.trees",)
-HEAVY_ROOMS = ("models", "sharding")
+HEAVY_ROOMS = ("models", "sharding", "hosts")
 NOWHERE = ("torch", "tensorflow", "peft", "pickle", "cloudpickle")
 CONFIGS_MAY_IMPORT = ("codex_jax.config", "codex_jax.errors")
 

@@ -19,6 +19,7 @@ from codex_jax.checkpoint.document import Document
 from codex_jax.checkpoint.leaves import Leaf
 from codex_jax.checkpoint.manifest import Manifest
 from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.hosts.team import Team
 
 
 STATE = "state"
@@ -76,6 +77,21 @@ def find(root: Path, step: int) -> Found:
             f"{root} has no checkpoint of step {step}; those it has: {', '.join(map(str, there)) or 'none'}"
         )
     return _load(layout.path_of(root, step))
+
+
+def find_newest_of(team: Team, root: Path) -> Found | None:
+    """Return what `find_newest` finds in the first process, which alone reads every byte; the others read its names."""
+    found = find_newest(root) if team.is_first else None
+    step, digest = team.decide(lambda: (found.step, found.manifest.root) if found else (0, ""))
+    if team.is_first or not digest:
+        return found
+    directory = layout.path_of(root, step)
+    listed = manifest.read(directory)
+    if listed.root != digest:
+        raise AssetError(
+            f"{directory} is not the checkpoint that process 0 sees: name a --workdir that all hosts share"
+        )
+    return _found(directory, listed)
 
 
 def restore(found: Found, target: trees.PyTree) -> trees.PyTree:
@@ -253,7 +269,10 @@ def _is_saved(directory: Path, made: Document) -> bool:
 
 
 def _load(directory: Path) -> Found:
-    listed = manifest.verify(directory)
+    return _found(directory, manifest.verify(directory))
+
+
+def _found(directory: Path, listed: Manifest) -> Found:
     read = document.read(directory)
     return Found(
         step=read.step,

@@ -142,6 +142,28 @@ class Writer:
                 self._ledger.event("sink.dropped", self._step, {"sink": sink.name, "calls": sink.dropped})
 
 
+class Nowhere(Writer):
+    """What a process reports to whose run is written down by another."""
+
+    def __init__(self) -> None:
+        pass
+
+    def scalars(self, step: int, split: str, metrics: Mapping[str, float]) -> None:
+        """Forget it."""
+
+    def text(self, step: int, name: str, text: str) -> None:
+        """Forget it."""
+
+    def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
+        """Forget it."""
+
+    def sync(self) -> None:
+        """Return at once."""
+
+    def close(self, status: str) -> None:
+        """Return at once."""
+
+
 def _history(workdir: Path, sizes: Sequence[int]) -> Iterator[guard.Call]:
     """Yield what the ledger held when it was opened, as calls of a sink."""
     for row in ledger.read(workdir / ledger.METRICS, until=sizes[0]):

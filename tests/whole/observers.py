@@ -12,6 +12,7 @@ import psutil
 from codex_jax import config, generate, sharding
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
+from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
@@ -41,6 +42,11 @@ SMALL: dict[str, Any] = {
 }
 
 
+MESH = jax.make_mesh(
+    (1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 3
+)
+
+
 class Recorder(JsonTokenizer):
     """A tokenizer that remembers how many texts it was given in its first call."""
 
@@ -63,10 +69,7 @@ def resolve(changes: Mapping[str, Any]) -> config.Config:
 
 def program(settings: config.Config) -> str:
     """The update as it is given to the compiler."""
-    mesh = jax.make_mesh(
-        (1, 1, 1), ("data", "fsdp", "tensor"), devices=jax.devices()[:1], axis_types=(jax.sharding.AxisType.Auto,) * 3
-    )
-    made = training_program.make(settings, mesh)
+    made = training_program.make(settings, MESH)
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
@@ -78,6 +81,15 @@ def refusal(settings: config.Config) -> str:
     try:
         build.define(settings.model)
         return str(sharding.make_mesh(settings.parallel).shape)
+    except CodexError as error:
+        return str(error)
+
+
+def meeting(settings: config.Config) -> str:
+    """What is said when the other processes do not come."""
+    try:
+        with join.join(settings.parallel, lambda: None):
+            return "met"
     except CodexError as error:
         return str(error)
 
@@ -181,5 +193,5 @@ def sample(settings: config.Config) -> str:
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
-    draw = generate.make(settings, build.define(settings.model), made, asked, held_out[0].opening())
+    draw = generate.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
     return draw(parameters, jax.random.key(1))

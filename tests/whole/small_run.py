@@ -3,6 +3,7 @@
 import hashlib
 import json
 import random
+import socket
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -94,16 +95,24 @@ def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[s
     return [f"--config={root}/configs/gpt2.py:tiny", f"--workdir={workdir}", *given]
 
 
-def start(args: Sequence[str], env: Mapping[str, str]) -> "subprocess.Popen[str]":
+def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> "subprocess.Popen[str]":
     """Start the command; its output goes to a pipe."""
     return subprocess.Popen(
         [sys.executable, "-m", "codex_jax.main", *args],
+        cwd=cwd,
         env={**env, "CODEX_RUN_ID": "small", "PYTHONUNBUFFERED": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def free_port() -> int:
+    """Return a port of this machine that nobody listens on."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        return int(free.getsockname()[1])
 
 
 def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:

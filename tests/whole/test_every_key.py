@@ -26,6 +26,14 @@ CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
 BLOCKING = {"safety.policy": "policy.yaml"}
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
+# Process 1 of two; nobody is at port 1.
+UNMET = {
+    "parallel.coordinator": "localhost:1",
+    "parallel.num_processes": 2,
+    "parallel.process_index": 1,
+    "parallel.wait_secs": 0.1,
+}
+FREE_PORT = {"parallel.coordinator": f"localhost:{small_run.free_port()}"}
 
 
 class Effect(NamedTuple):
@@ -110,6 +118,10 @@ EFFECTS: dict[str, Effect] = {
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
     "parallel.tensor": Effect(2, observers.refusal),
+    "parallel.coordinator": Effect("localhost:2", observers.meeting, UNMET),
+    "parallel.num_processes": Effect(3, observers.meeting, {**UNMET, "parallel.process_index": 0, **FREE_PORT}),
+    "parallel.process_index": Effect(0, observers.meeting, {**UNMET, **FREE_PORT}),
+    "parallel.wait_secs": Effect(0.2, observers.meeting, UNMET),
     "eval.num_batches": Effect(1, observers.validation),
     "generate.prompt": Effect("the model", observers.sample),
     "generate.num_tokens": Effect(6, observers.sample),

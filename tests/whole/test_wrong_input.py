@@ -78,6 +78,21 @@ def events(workdir: Path, name: str) -> list[dict[str, Any]]:
         (["--config.train.num_steps"], ["--config.train.num_steps has no value"]),
         (["--workdirr=x"], ["unknown argument --workdirr=x", "did you mean --workdir?"]),
         (["extra"], ["unknown argument extra"]),
+        (["--config.parallel.num_processes=2"], ["parallel.num_processes=2", "need parallel.coordinator=HOST:PORT"]),
+        (["--config.parallel.coordinator=here"], ["is not HOST:PORT", "set parallel.num_processes"]),
+        (["--config.parallel.coordinator=a:1"], ["parallel.coordinator=a:1 is for several processes"]),
+        (
+            [
+                "--config.parallel.coordinator=a:1",
+                "--config.parallel.num_processes=2",
+                "--config.parallel.process_index=2",
+            ],
+            ["parallel.process_index=2 is not below parallel.num_processes=2"],
+        ),
+        (
+            ["--config.parallel.coordinator=auto", "--config.parallel.process_index=1"],
+            ["parallel.coordinator=auto asks the cluster"],
+        ),
         (["--config=nowhere.py"], ["config file nowhere.py does not exist"]),
         (["--config=configs"], ["config file configs does not exist"]),
     ],

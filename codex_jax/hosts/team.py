@@ -1,0 +1,176 @@
+"""The processes of a run as one: the first decides and writes, all hear it; when one fails, all end and say why."""
+
+import contextlib
+import os
+import queue
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, TypeVar
+
+from codex_jax import console, exits
+from codex_jax.errors import CodexError
+from codex_jax.hosts.desk import Failure, Link
+
+
+T = TypeVar("T")
+
+# After another process is gone. Long enough to write down why; what waits for that process waits in vain.
+LEAVE_SECS = 15.0
+# After this process failed: a save of all processes that is under way is finished first.
+CLOSE_SECS = 300.0
+# A collective fails a moment before the reason for it arrives.
+NEWS_SECS = 5.0
+_ASK_EVERY_SECS = 0.1
+_SHOWN = 10
+
+
+class Team:
+    """This process, `index` of `count`, and its links to others: the first has one to each, the others one to it.
+
+    All methods but `guard` and `raise_if_failed` are called by every process at the same place. Each raises the error
+    of the process that failed, with its exit code. Of one process all of them return at once.
+    """
+
+    def __init__(
+        self,
+        index: int = 0,
+        count: int = 1,
+        links: Mapping[int, Link] | None = None,
+        *,
+        end: Callable[[float, Failure], None] | None = None,
+    ) -> None:
+        """`end(secs, failure)` ends the process after so many seconds, whatever it waits for."""
+        self.index, self.count = index, count
+        self._end = end or _end_after
+        self._failure: Failure | None = None
+        self._news = threading.Event()
+        self._lock = threading.Lock()
+        self._over = False
+        self._links = dict(links or {})
+        for link in self._links.values():  # at last: what it hears may be passed on to all
+            link.listen(self._note, self._left)
+
+    @property
+    def is_first(self) -> bool:
+        """Whether this process decides, writes and talks."""
+        return self.index == 0
+
+    def decide(self, make: Callable[[], T]) -> T:
+        """Return what the first process makes; it must be JSON. The others do not call `make`."""
+        if not self.is_first:
+            heard: T = self._hear(0)
+            return heard
+        value = make()
+        self._tell(value)
+        return value
+
+    def after_the_first(self, work: Callable[[], T], between: Callable[[], None]) -> T:
+        """Do the work in the first process, then in the others, who find in the cache what it made.
+
+        `between` is called while they wait, and may raise to stop.
+        """
+        if not self.is_first:
+            self._hear(0, between)
+            return work()
+        made = work()
+        self._tell(True)
+        return made
+
+    def agree(self, facts: Mapping[str, Any], wrong: type[CodexError], says: str) -> None:
+        """Compare facts, JSON by name; raise `wrong` naming each process that has others than the first, and what."""
+        if not self.is_first:
+            self._tell(dict(facts))
+            self._hear(0)
+            return
+        theirs = {process: self._hear(process) for process in self._links}
+        lines = [line for process, other in theirs.items() for line in _differences(facts, process, other)]
+        if lines:
+            raise wrong("\n  ".join([says, *lines]))
+        self._tell(True)
+
+    def raise_if_failed(self) -> None:
+        """Raise the error of the process that failed, if one did."""
+        if self._failure:
+            raise self._failure.error()
+
+    @contextlib.contextmanager
+    def guard(self) -> Iterator[None]:
+        """Tell the others when this block fails, and say what another's failure did to this block as that failure."""
+        try:
+            yield
+        except Exception as error:
+            if not isinstance(error, CodexError) and self._links and self._news.wait(NEWS_SECS):
+                assert self._failure
+                raise self._failure.error() from error
+            self._announce(error)
+            raise
+
+    def leave(self) -> None:
+        """Wait until all have come so far, and hang up without ado."""
+        self.agree({}, CodexError, "")
+        self._over = True
+        for link in self._links.values():
+            link.send(bye=True)
+
+    def hang_up(self) -> None:
+        """Close the links."""
+        for link in self._links.values():
+            link.close()
+
+    def _tell(self, value: Any) -> None:
+        for link in self._links.values():
+            link.send(value=value)
+
+    def _hear(self, process: int, between: Callable[[], None] = lambda: None) -> Any:
+        while True:
+            try:
+                return self._links[process].values.get(timeout=_ASK_EVERY_SECS)
+            except queue.Empty:
+                self.raise_if_failed()
+                between()
+
+    def _announce(self, error: Exception) -> None:
+        failed = exits.readable(error)
+        reason = str(failed or f"{type(error).__name__}: {error}")
+        failure = Failure(self.index, failed.exit_code if failed else 1, reason)
+        if self._links and self._keep(failure):
+            self._pass_on(failure)
+            threading.Thread(target=self._end, args=(CLOSE_SECS, failure), daemon=True).start()
+
+    def _note(self, failure: Failure) -> None:
+        if self._keep(failure):
+            self._pass_on(failure)
+
+    def _left(self, process: int) -> None:
+        if self._failure and not self._over:
+            self._end(LEAVE_SECS, self._failure)  # in the thread of the link, which has nothing else to do any more
+
+    def _keep(self, failure: Failure) -> bool:
+        """Keep the first failure; return whether this is it."""
+        with self._lock:
+            if self._failure or self._over:
+                return False
+            self._failure = failure
+        self._news.set()
+        return True
+
+    def _pass_on(self, failure: Failure) -> None:
+        for link in self._links.values():
+            if link.process != failure.process:
+                link.send(failure=failure)
+
+
+def _differences(ours: Mapping[str, Any], process: int, theirs: Mapping[str, Any]) -> Iterator[str]:
+    names = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
+    for name in names[:_SHOWN]:
+        yield f"process {process}: {name} is {theirs.get(name)!r}, of process 0 {ours.get(name)!r}"
+    if len(names) > _SHOWN:
+        yield f"process {process}: and {len(names) - _SHOWN} more"
+
+
+def _end_after(secs: float, failure: Failure) -> None:
+    """End this process, whatever it waits for, if it has not ended by itself."""
+    time.sleep(secs)
+    console.warn(f"process {failure.process}: {failure.reason}\nthis process waited {secs:g} s in vain and ends")
+    os._exit(failure.code)
