@@ -81,8 +81,8 @@ def test_everything_wrong_is_told_at_once_with_its_line(tmp_path: Path) -> None:
     message = refused(
         tmp_path,
         "version: 2\nrule: []\nrules:\n  - id: A B\n    patterns: '('\n  - id: word\n    literals: [x]\n"
-        "    acton: flag\n    stages: [trian]\n  - id: word\n    literals: [x]\n  - id: word\n    literals: [y]\n"
-        "    severity: no\n"
+        "    acton: flag\n    stages: [trian]\n"
+        "  - id: word\n    literals: [x]\n  - id: word\n    literals: [y]\n    severity: no\n"
         "    entropy: 9\n    validator: lun\n    group: 1\n    enabled: maybe\n    only: [x]\n",
     )
     for part in (
