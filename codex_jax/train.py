@@ -99,6 +99,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     resume_step=start,
                     tracking=settings.tracking,
                     settings=shown,
+                    outward=guard.outward,
                 )
             )
             made_with = dossier.open_run(
@@ -106,7 +107,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             )
         recorder = Recorder(writer, settings, model.definition, start, totals)
         if team.is_first:
-            stack.enter_context(dossier.ending(writer, workdir, recorder, guard))
+            stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",

@@ -28,6 +28,7 @@ from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.data.whole import Whole
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety import gate
 from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -111,7 +112,7 @@ def train_stream(
         "data.window_bytes": data.window_bytes,
         **{f"{part.key}.order": "files, each read forwards" for part in parts if part.corpus.in_order},
     }
-    return TrainStream(build, batch_size, fingerprint, shard)
+    return TrainStream(build, batch_size, gate.of(settings.safety).named(fingerprint), shard)
 
 
 def validation_batches(

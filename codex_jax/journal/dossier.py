@@ -63,7 +63,7 @@ def open_run(
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
-        "safety": guard.outward(_bypass(settings.safety)),
+        "safety": _bypass(settings.safety),
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
     }
 
@@ -138,14 +138,14 @@ def name_leftovers(removed: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def ending(writer: Writer, workdir: Path, recorder: Recorder, guard: Gate) -> Iterator[None]:
+def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
     """When the run ends, in whatever way but a kill, write that down with report.html; print the results at the end."""
     try:
         yield
     except CodexError as error:
         status = "interrupted" if isinstance(error, Interrupted) else "stopped"
         with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
-            _end(writer, workdir, recorder.step, {"status": status, "reason": guard.outward(str(error))})
+            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error)})
         raise
     facts, path = _end(writer, workdir, recorder.step, {"status": "finished"})
     say("")

@@ -103,6 +103,13 @@ class Gate:
             return [self.outward(part) for part in value]
         return value
 
+    def named(self, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """Return facts that are compared and kept: a text that may not be seen is told by its SHA-256."""
+        return {
+            name: f"sha256 {digest.of_json(value)}" if self.outward(value) != value else value
+            for name, value in facts.items()
+        }
+
     def unkeyed(self) -> "Gate":
         """Return the same gate without hashes: what it says is the same on every machine."""
         return dataclasses.replace(self, key=b"")

@@ -21,11 +21,18 @@ CLOSE_SECS = 10.0  # for all sinks together
 
 
 def open_writer(
-    workdir: Path, *, run_id: str, resume_step: int, tracking: config.Tracking, settings: Mapping[str, Any]
+    workdir: Path,
+    *,
+    run_id: str,
+    resume_step: int,
+    tracking: config.Tracking,
+    settings: Mapping[str, Any],
+    outward: Callable[[Any], Any] = lambda value: value,
 ) -> "Writer":
     """Open the ledger at `resume_step` (0: start over) and the enabled sinks; use the result as a context manager.
 
-    `settings` is the nested config that sinks show beside the curves. Raises ConfigError when an enabled sink's package
+    `settings` is the nested config that sinks show beside the curves; `outward` makes of an event's fields what a file
+    may hold of them. Raises ConfigError when an enabled sink's package
     is not installed, AssetError when the ledger is damaged before its last line, TrainingStopped when it cannot be
     written.
     """
@@ -43,7 +50,7 @@ def open_writer(
             raise ConfigError(
                 f"tracking.{name}.enabled needs the package {package}: install it or set tracking.{name}.enabled=false"
             )
-    return Writer(workdir, run_id=run_id, resume_step=resume_step, sinks=factories)
+    return Writer(workdir, run_id=run_id, resume_step=resume_step, sinks=factories, outward=outward)
 
 
 class Writer:
@@ -61,7 +68,9 @@ class Writer:
         resume_step: int,
         sinks: Mapping[str, Callable[[], Sink]],
         close_secs: float = CLOSE_SECS,
+        outward: Callable[[Any], Any] = lambda value: value,
     ) -> None:
+        self._outward = outward
         self._ledger = ledger.Ledger(workdir, run_id=run_id, resume_step=resume_step)
         self._step = resume_step
         self._close_secs = close_secs
@@ -82,7 +91,7 @@ class Writer:
 
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Record something that happened; it is kept in the ledger only."""
-        self._ledger.event(name, step, fields)  # nothing else: the thread that saves calls it, too
+        self._ledger.event(name, step, self._outward(fields))  # nothing else: the thread that saves calls it, too
 
     def sync(self) -> None:
         """Return when the ledger is safe on disk; call it before a checkpoint is acknowledged."""

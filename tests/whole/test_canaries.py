@@ -1,0 +1,80 @@
+"""Secrets planted wherever a run takes something in: none of them is in a file that the run leaves."""
+
+import json
+import random
+import string
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import small_run
+
+
+pytestmark = [pytest.mark.security, pytest.mark.infra]
+
+DRAW = random.Random(7)
+ALNUM = string.ascii_letters + string.digits
+
+
+def drawn(prefix: str, count: int, letters: str = ALNUM) -> str:
+    return prefix + "".join(DRAW.choices(letters, k=count))
+
+
+def canaries(count: int) -> list[str]:
+    """Values of forms that are well known, each another."""
+    kinds = [
+        lambda: drawn("AK" + "IA", 16, string.ascii_uppercase + "234567"),
+        lambda: drawn("gl" + "pat-", 20),
+        lambda: drawn("xo" + "xb-", 12, string.digits) + "-" + drawn("", 24),
+        lambda: drawn("AI" + "za", 35),
+        lambda: drawn("sk_" + "live_", 24),
+        lambda: drawn("hf" + "_", 34, string.ascii_letters),
+        lambda: drawn("canary", 8, string.digits) + "@" + "example.org",
+    ]
+    return [kinds[number % len(kinds)]() for number in range(count)]
+
+
+def files_with(directory: Path, secrets: list[str]) -> list[tuple[str, str]]:
+    """Which secret is in which file; a file is searched for what is left of each as well: its last twelve letters."""
+    found = []
+    for path in sorted(path for path in directory.rglob("*") if path.is_file()):
+        content = path.read_bytes()
+        found += [(str(path), secret) for secret in secrets if secret[-12:].encode() in content]
+    return found
+
+
+@pytest.mark.parametrize("sinks", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["ledger", "all"])
+def test_no_canary_is_in_what_a_run_leaves(sinks: bool, run_main: Any, tmp_path: Path) -> None:
+    rows, prompt, config_value, variable, remote, name = (
+        canaries(24),
+        *([one] for one in canaries(5)),
+    )
+    corpus = tmp_path / f"{name[0].replace('/', '')}.jsonl"
+    words = " ".join(small_run.WORDS.split())
+    lines = [json.dumps({"text": f"{words} {number} token {secret} {words}"}) for number, secret in enumerate(rows)]
+    lines += [json.dumps({"text": f"{words} {number}"}) for number in range(200)]
+    corpus.write_text("\n".join(lines) + "\n{broken " + rows[0] + "\n")
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    subprocess.run(
+        ["git", "-C", str(tmp_path), "remote", "add", "origin", f"https://{remote[0]}@example.org/x.git"], check=True
+    )
+    changes = {
+        "generate.prompt": f"the model {prompt[0]} token",
+        "data.prompt_separator": config_value[0],
+        **{f"tracking.{sink}.enabled": sinks for sink in ("csv", "tensorboard", "mlflow", "wandb")},
+    }
+    workdir = tmp_path / "run"
+    args = small_run.arguments(corpus, workdir, {**changes, "train.num_steps": 8, "data.window_bytes": 1_000_000})
+    done = run_main(args, env={"MY_SETTING": variable[0], "CODEX_RUN_ID": "canaries"})
+    assert done.returncode == 0, done.stderr
+    planted = [*rows, *prompt, *config_value, *variable, *remote, *name]
+    assert len(set(planted)) == 29
+    # What goes wrong is written down, too: the corpus is gone in the middle of a run.
+    longer = small_run.arguments(corpus, tmp_path / "second", {**changes, "data.paths": f"{tmp_path}/{rows[3]}.txt"})
+    failed = run_main(longer)
+    assert failed.returncode == 3
+    assert files_with(workdir, planted) == [] and files_with(tmp_path / "second", planted) == []
+    assert [secret for secret in planted if secret in done.stdout] == []
+    events = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
+    assert sum(event["event"] == "safety.redacted" for event in events) >= 24  # all of the rows, and the prompt
