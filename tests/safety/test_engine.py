@@ -73,6 +73,11 @@ def test_flag_is_told_and_changes_nothing() -> None:
     assert decision.matches == [("f", "flag", "high", 2, 6)] and decision.blocked == ()
 
 
+def test_findings_share_what_stands_between_them() -> None:
+    ours = engine_of(Rule(id="f", patterns=("[ ,](k[0-9])[ ,]",), actions=doing("flag")))
+    assert [match.start for match in ours.examine(" k1 k2,k3 ", "eval").matches] == [1, 4, 7]
+
+
 def test_rule_is_silent_at_other_stages() -> None:
     ours = engine_of(Rule(id="r", patterns=("word",), actions=(("output", "redact"), ("prompt", "block"))))
     assert ours.examine("word", "train") == ([("word", True)], [], ())
