@@ -48,7 +48,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
         if team.is_first:
             stack.enter_context(rundir.claim(workdir))
-        rundir.check_shared(workdir, team.decide(os.getpid))
+        owner = team.decide(os.getpid)
+        if not team.is_first:
+            rundir.check_shared(workdir, owner)
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
         if team.is_first and not found:
