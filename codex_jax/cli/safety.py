@@ -15,6 +15,7 @@ from codex_jax.errors import AssetError, ConfigError, Found
 from codex_jax.safety import engine, policy, windows
 from codex_jax.safety.engine import Engine
 from codex_jax.safety.rule import ACTIONS, SEVERITIES, STAGES
+from codex_jax.tracking import ledger
 
 
 # Git looks at as much to tell text from what is none.
@@ -54,6 +55,37 @@ def scan(paths: tuple[str, ...], path: Path | None, stage: str, as_json: bool) -
         _say_findings(found)
     if found.findings:
         raise Found(f"{len(found.findings)} findings in {len({row['file'] for row in found.findings})} files")
+
+
+@safety.command()
+@click.argument("run", type=click.Path(path_type=Path))
+@layout.as_json
+def audit(run: Path, as_json: bool) -> None:
+    """Say what the policy decided in a run, and whether an event was removed.
+
+    Every event of a run carries a digest of all before it. Exit code 3 names the first line that does not follow.
+    """
+    events = run / ledger.EVENTS
+    decided = Counter(f"{row['action']}/{row['rule']}" for row in ledger.read(events) if _is_decision(row))
+    broken = ledger.broken_link(events)
+    reasons = [str(row.get("reason", "")) for row in ledger.read(events) if row["event"] == ledger.BYPASS]
+    if as_json:
+        layout.say_json({"events": str(events), "broken_line": broken, "decisions": decided, "bypasses": reasons})
+    else:
+        rows = [(*name.split("/"), str(count)) for name, count in decided.most_common()]
+        layout.say_rows([("DECISION", "RULE", "COUNT"), *rows])
+        for reason in reasons:
+            say(f"bypassed: {reason}")
+    if broken:
+        raise AssetError(
+            f"{events} line {broken} does not follow from the lines before it: events were removed or changed"
+        )
+    if not as_json:
+        say(f"{events}: every event follows from the one before it")
+
+
+def _is_decision(row: dict[str, Any]) -> bool:
+    return row["event"].startswith("safety.") and "action" in row
 
 
 @safety.command()

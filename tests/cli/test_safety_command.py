@@ -9,6 +9,8 @@ from typing import NamedTuple
 import pytest
 
 from codex_jax.cli import app
+from codex_jax.errors import AssetError
+from codex_jax.tracking import writer
 
 
 pytestmark = pytest.mark.security
@@ -129,3 +131,22 @@ def test_explain_tells_rules_and_what_becomes_of_the_text(run) -> None:
     assert ["github-token", "critical", "14-54", "redact"] in [line[:4] for line in lines]
     facts = json.loads(run("explain", "-", "--json", stdin=b"clean").out)
     assert facts["train"] == {"verdict": "unchanged", "blocked": [], "matches": [], "text": "clean"}
+
+
+def test_audit_counts_decisions_and_names_the_line_that_does_not_follow(run, tmp_path: Path) -> None:
+    with writer.Writer(tmp_path / "run", run_id="r1", resume_step=0, sinks={}) as made:
+        made.event("run.started", 0, {})
+        made.event("safety.bypass_enabled", 0, {"reason": "a drill"})
+        for rule in ("email", "email", "github-token"):
+            made.event("safety.redacted", 1, {"rule": rule, "action": "redact"})
+    whole = run("audit", "run")
+    assert whole.code == 0 and "every event follows from the one before it" in whole.out
+    assert "bypassed: a drill" in whole.out and "redact    email         2" in whole.out
+    events = tmp_path / "run" / "events.ndjson"
+    lines = events.read_text().splitlines(keepends=True)
+    events.write_text("".join(lines[:3] + lines[4:]))
+    broken = run("audit", "run")
+    assert broken.code == 3 and "line 4 does not follow from the lines before it" in broken.err
+    assert json.loads(run("audit", "run", "--json").out)["broken_line"] == 4
+    with pytest.raises(AssetError, match="line 4 does not follow"):
+        writer.Writer(tmp_path / "run", run_id="r1", resume_step=1, sinks={})
