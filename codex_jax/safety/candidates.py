@@ -9,7 +9,7 @@ from codex_jax.safety.search import keyword_pattern, options
 
 
 # A set of more complex patterns outgrows its automaton.
-_IN_A_SET = 16
+_IN_A_SET = 32
 
 _Owned = tuple[str, set[int]]
 """a pattern and the indices of its rules"""
