@@ -22,6 +22,8 @@ from codex_jax.errors import AssetError, TrainingStopped
 
 
 PLAN = "plan.json"
+# Not the name that a run's directory is held by: a build in it would wait for itself.
+_LOCK = ".build.lock"
 _SAY_EVERY_SECS = 2.0
 _ASK_EVERY_SECS = 0.2
 _worker: dict[str, Any] = {}
@@ -85,7 +87,7 @@ def _begin(plan: Plan, directory: Path, sources: list[Origin]) -> None:
         if path.exists() and path.read_text() != _text(stated):
             say(f"store      {directory} was begun with other data or settings: it is begun again")
             shutil.rmtree(directory / "shards")
-        elif not path.exists() and [one for one in directory.iterdir() if one.name != ".lock"]:
+        elif not path.exists() and [one for one in directory.iterdir() if one.name != _LOCK]:
             raise AssetError(f"{directory} is not empty and no store; name another directory in data.store")
         (directory / "shards").mkdir(exist_ok=True)
         for draft in (directory / "shards").glob("*.partial"):
@@ -148,6 +150,6 @@ def _alone(directory: Path, between: Callable[[], None]) -> Iterator[None]:
 def _open_lock(directory: Path) -> BinaryIO:
     try:
         directory.mkdir(parents=True, exist_ok=True)
-        return open(directory / ".lock", "ab")
+        return open(directory / _LOCK, "ab")
     except OSError as error:
         raise atomic.refused(directory, error) from error

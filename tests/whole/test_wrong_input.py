@@ -173,6 +173,11 @@ def test_asset_that_is_missing_is_named(
     assert not (tmp_path / "run").exists()  # a start that was refused leaves no directory
 
 
+def test_store_in_the_directory_of_the_run_is_refused(refused: Refused, tmp_path: Path) -> None:
+    message = refused(3, {"data.mode": "store", "data.store": tmp_path / "run"})
+    assert "run is not empty and no store; name another directory in data.store" in message
+
+
 def test_debug_shows_the_traceback_and_changes_nothing_else(run_main: Any, corpus: Path, tmp_path: Path) -> None:
     done = run_main([*small_run.arguments(corpus, tmp_path / "run", {"data.paths": "nowhere"}), "--debug"])
     assert done.returncode == 3 and done.stderr.startswith("Traceback")
