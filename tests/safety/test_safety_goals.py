@@ -15,7 +15,7 @@ pytestmark = pytest.mark.security
 # for generic secrets 0.85 and 0.9; a better policy raises what is held here.
 HELD = {"token": (0.96, 0.97), "personal": (0.89, 0.97), "generic": (0.68, 0.97)}
 # Kinds of which more than one in twenty is missed in prose. Strict: who teaches the policy one strikes it out here.
-MISSED = "gitlab slack telegram fly sonarqube prefect readme typeform harness easypost bedrock email phone passport"
+MISSED = "gitlab slack telegram fly sonarqube prefect readme typeform harness easypost bedrock email passport"
 KINDS = [
     pytest.param(kind, marks=[pytest.mark.xfail(strict=True)] if kind in MISSED.split() else [])
     for kind in (*tokens.names(), *personal.kinds())
