@@ -23,6 +23,8 @@ from codex_jax.safety.policy import Policy
 
 # The rule that a classifier's refusal is reported as.
 CLASSIFIER = "classifier"
+# Fields of events whose text is a name or a digest of this program's own: a rule against a word may bear that word.
+_OUR_WORDS = frozenset({"rule", "action", "stage", "split", "document", "hash", "digest"})
 Classifier = Callable[[str, str], object]
 
 
@@ -98,7 +100,7 @@ class Gate:
         if isinstance(value, str):
             return self.examine(value, "log").shown
         if isinstance(value, Mapping):
-            return {name: self.outward(part) for name, part in value.items()}
+            return {name: part if name in _OUR_WORDS else self.outward(part) for name, part in value.items()}
         if isinstance(value, (list, tuple)):
             return [self.outward(part) for part in value]
         return value

@@ -61,6 +61,12 @@ def test_a_bypass_lets_through_and_says_so_and_shows_nothing(policy: str) -> Non
     assert [found.action for found in verdict.findings] == ["bypass", "redact"]
 
 
+def test_a_rule_against_a_word_may_bear_that_word(policy: str) -> None:
+    event = {"rule": "forbidden", "action": "block", "file": "forbidden.txt", "parts": [{"rule": "forbidden"}]}
+    shown = of(policy=policy).outward(event)
+    assert shown == {**event, "file": "[BLOCKED:forbidden]"}
+
+
 @pytest.mark.parametrize("off", [{"bypass": True}, {"enabled": False}])
 def test_a_policy_can_forbid_a_bypass(off: dict[str, bool], policy: str) -> None:
     Path(policy).write_text(POLICY + "forbid_bypass: true\n")
