@@ -12,7 +12,7 @@ from codex_jax.data import pipeline
 def main(text: str, directory: str) -> None:
     """Train the tokenizer both sides use, and serve measurements of an epoch."""
     settings = config.default()
-    settings.data.paths = settings.data.validation_paths = (text,)  # a validation set of its own: all is trained on
+    settings.data.paths, settings.data.validation_fraction = (text,), 1e-12  # all is trained on
     settings.tokenizer.vocab_size = 32768
     resolved = config.resolve(settings.to_dict())
     mixture = pipeline.open_mixture(resolved.data)
