@@ -12,14 +12,8 @@ from codex_jax.safety import engine
 pytestmark = pytest.mark.security
 
 # Recall and precision, at the least: what is reached, a little less than is measured. The goals are 0.97 and 0.97, and
-# for generic secrets 0.85 and 0.9; a better policy raises what is held here.
-HELD = {"token": (0.96, 0.97), "personal": (0.89, 0.97), "generic": (0.68, 0.97)}
-# Kinds of which more than one in twenty is missed in prose. Strict: who teaches the policy one strikes it out here.
-MISSED = "gitlab slack telegram fly sonarqube prefect readme typeform harness easypost bedrock email passport"
-KINDS = [
-    pytest.param(kind, marks=[pytest.mark.xfail(strict=True)] if kind in MISSED.split() else [])
-    for kind in (*tokens.names(), *personal.kinds())
-]
+# for generic secrets 0.85 and 0.9.
+HELD = {"token": (0.985, 0.985), "personal": (0.98, 0.985), "generic": (0.93, 0.98)}
 
 
 def find(text: str) -> tuple[Sequence[score.Found], str]:
@@ -38,7 +32,7 @@ def test_policy_reaches_what_is_held(seed: int, size: int) -> None:
         assert result.group_precision(group).value >= precision, (group, result.group_precision(group))
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [*tokens.names(), *personal.kinds()])
 def test_kind_is_found_without_a_name(kind: str) -> None:
     rng = random.Random(f"13/{kind}")
     missed = []
