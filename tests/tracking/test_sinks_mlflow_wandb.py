@@ -22,6 +22,7 @@ from codex_jax.tracking.writer import open_writer
 workdir, sink, last, resume_step, shift = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 settings = config.default().to_dict()
 settings["train"]["num_steps"] += shift
+settings["safety"].update(bypass=True, bypass_reason="a drill")
 settings["tracking"] = {name: {"enabled": name == sink} for name in settings["tracking"]}
 made = config.resolve(settings)
 with open_writer(workdir, run_id="r-1", resume_step=resume_step, tracking=made.tracking, settings=settings) as writer:
@@ -41,7 +42,8 @@ points = [
     for run in runs for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
 ]
 samples = [file.path for run in runs for file in client.list_artifacts(run.info.run_id, "samples/default")]
-print(json.dumps([[run.info.run_id for run in runs], runs[0].info.status, runs[0].data.params, points, samples]))
+facts = [runs[0].info.status, runs[0].data.params, points, samples, runs[0].data.tags.get("safety.bypass")]
+print(json.dumps([[run.info.run_id for run in runs], *facts]))
 """
 
 
@@ -77,8 +79,9 @@ def test_mlflow_agrees_with_the_ledger_after_a_resume_and_keeps_its_run(tmp_path
     first = python(RUN, tmp_path, "mlflow", 6, 0, 0)
     runs_before = json.loads(python(READ_MLFLOW, tmp_path).stdout)[0]
     second = python(RUN, tmp_path, "mlflow", 5, 3, 1)
-    runs, status, params, points, samples = json.loads(python(READ_MLFLOW, tmp_path).stdout)
+    runs, status, params, points, samples, bypass = json.loads(python(READ_MLFLOW, tmp_path).stdout)
     assert_undegraded(tmp_path)
+    assert bypass == "a drill"
     assert (first.stderr, second.stderr) == ("", "")
     assert (runs, status) == (runs_before, "FINISHED")
     assert params["train.num_steps"] == "1001"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import schema
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, tags
 
 
 RUN_TAG = "codex_jax.run_id"
@@ -38,6 +38,8 @@ class MlflowSink(Sink):
         _forget(workdir / "mlflow.db", self._run)
         shutil.rmtree(workdir / "mlflow", ignore_errors=True)
         self._client.update_run(self._run, status="RUNNING")
+        for name, value in tags(settings).items():
+            self._client.set_tag(self._run, name, value[:VALUE_CHARS])
         self._log_settings(settings)
 
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:

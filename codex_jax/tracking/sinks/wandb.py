@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, tags
 
 
 EXIT_CODES = {"finished": 0, "interrupted": 75, "failed": 1}
@@ -29,6 +29,7 @@ class WandbSink(Sink):
             dir=str(workdir),
             mode="offline",
             config=dict(settings),
+            tags=list(tags(settings)),
             # Off: what wandb would record about the machine, the command line, the repository and the terminal.
             settings=wandb.Settings(
                 console="off",
