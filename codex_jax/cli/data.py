@@ -66,7 +66,8 @@ def verify(directory: Path, as_json: bool) -> None:
         raise AssetError(f"{differing[0]}{more}")
     if not as_json:
         _, sources, parts = facts
-        console.say(f"{directory}: {facts[sources]:,} {sources} and {facts[parts]:,} {parts} are as they were")
+        counts = " and ".join(amounts.counted(facts[name], name.removesuffix("s")) for name in (sources, parts))
+        console.say(f"{directory}: {counts} are as they were")
 
 
 def _verify_store(directory: Path) -> tuple[dict[str, Any], list[str]]:

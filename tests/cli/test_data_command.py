@@ -40,7 +40,7 @@ def test_build_then_verify_then_show(flags: list[str], tmp_path: Path, capsys: p
     assert f"store      {tmp_path / 'store'}" in capsys.readouterr().out
     assert app.main(["data", "build", *flags]) == 0  # there is nothing left to do
     assert app.main(["data", "verify", str(tmp_path / "store")]) == 0
-    assert "1 sources and 2 shards are as they were" in capsys.readouterr().out
+    assert "1 source and 2 shards are as they were" in capsys.readouterr().out
     assert app.main(["data", "show", *flags, "--batch", "2"]) == 0
     shown = capsys.readouterr().out
     assert "batch 2 of data.mode=store: 2 rows of 32 tokens" in shown and "row 1" in shown

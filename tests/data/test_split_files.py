@@ -277,7 +277,7 @@ def test_verify_names_the_first_difference(tmp_path: Path, capsys: pytest.Captur
     rows, out = write(tmp_path / "rows.jsonl", numbered(30)), tmp_path / "out"
     assert split(rows, "--out", out) == 0
     assert app.main(["data", "verify", str(out)]) == 0
-    assert "1 sources and 5 files are as they were" in capsys.readouterr().out
+    assert "1 source and 5 files are as they were" in capsys.readouterr().out
     held = (out / "test.jsonl").read_bytes()
     (out / "test.jsonl").write_bytes(held.replace(b"number", b"mumber", 1))
     assert app.main(["data", "verify", str(out), "--json"]) == 3
