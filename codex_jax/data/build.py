@@ -12,7 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from codex_jax import atomic, digest
+from codex_jax import amounts, atomic, digest
 from codex_jax.console import say, warn
 from codex_jax.data import origin, processes, shard, store
 from codex_jax.data.origin import Origin
@@ -46,7 +46,7 @@ def build(plan: Plan, directory: Path, make: Make, between: Callable[[], None]) 
             _begin(plan, directory, sources)
             say(f"store      {plan.total:,} shards, into {directory}")
             shards = list(_judged(plan, directory, make(plan, directory)))
-            say(f"store      reading {len(sources):,} files once more, for their SHA-256")
+            say(f"store      reading {amounts.counted(len(sources), 'file')} once more, for their SHA-256")
             store.write(directory, plan.content, origin.read(sources), shards)
         return store.open_store(directory, plan)
 

@@ -8,7 +8,7 @@ from codex_jax.data import packing, position, processes
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder, Window
-from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.errors import AssetError, CodexError, TrainingStopped
 
 
 # What Grain says of a worker that ended without a word; no other error of its own has this text.
@@ -52,6 +52,9 @@ class TrainStream(Iterator[Batch]):
         """
         try:
             batch, reports = next(self._ahead)
+        except CodexError as error:
+            vars(error).pop("__notes__", None)  # Grain's advice about its traceback is not for who reads the message
+            raise
         except RuntimeError as error:
             if _LOST_WORKER not in str(error):
                 raise

@@ -63,6 +63,7 @@ def test_fail_names_the_place(files: dict[str, Any], workers: int) -> None:
     ) as caught:
         epoch(settings)
     assert isinstance(caught.value, AssetError)
+    assert not hasattr(caught.value, "__notes__")  # a note is printed, and Grain would give advice on its traceback
 
 
 def test_a_copy_is_found_in_another_kind_of_file_and_another_source(tmp_path: Path) -> None:
