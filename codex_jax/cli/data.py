@@ -15,6 +15,7 @@ from codex_jax.data import allotment, pipeline, split_files, split_manifest, sto
 from codex_jax.data.batch import Batch
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety import bypass, gate
 
 
 @click.group(cls=layout.Group)
@@ -48,8 +49,8 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
             console.say(
                 f"{split:<11}{report.tokens:,} tokens of {report.trained:,} documents; {report.read:,} read,\n"
                 f"{'':<11}{report.held_out:,} of the other split, {report.filtered:,} filtered, "
-                f"{report.quarantined:,} quarantined,\n"
-                f"{'':<11}{report.duplicates:,} copies of documents to validate on"
+                f"{report.quarantined:,} quarantined, {report.blocked:,} blocked,\n"
+                f"{'':<11}among them {report.duplicates:,} copies of documents to validate on"
             )
 
 
@@ -179,7 +180,9 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
 
 def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
-    return overrides.load(spec, [*pairs, *fixed])[0]
+    settings = overrides.load(spec, [*pairs, *fixed])[0]
+    bypass.announce(settings.safety, gate.of(settings.safety))
+    return settings
 
 
 def _pair(name: str, value: Any) -> list[tuple[str, str]]:

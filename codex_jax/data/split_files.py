@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from codex_jax import __version__, amounts, atomic, config, console
+from codex_jax import __version__, amounts, atomic, config
 from codex_jax.data import allotment, documents, hashed, layout, mixture, origin, rows, split_manifest
 from codex_jax.data.allotment import SPLITS, Cuts, Keys
 from codex_jax.data.documents import BadRow, Part
@@ -54,7 +54,7 @@ class Row(NamedTuple):
 
 
 def open_reader(settings: config.Config) -> Reader:
-    """Return what reads the documents of data.paths; says it aloud when they are not redacted. Raises ConfigError."""
+    """Return what reads the documents of data.paths. Raises ConfigError."""
     data = settings.data
     if data.mix:
         raise ConfigError("data.mix has weights and fields for each source: split the files of each on their own")
@@ -63,8 +63,6 @@ def open_reader(settings: config.Config) -> Reader:
             f"data.validation_paths={','.join(data.validation_paths)} are held out already: leave them out, or name "
             "all files in data.paths"
         )
-    if not settings.safety.enabled:
-        console.warn("safety.enabled=false: secrets and personal data are written as they are")
     (part,) = mixture.open_mixture(data)
     return mixture.reader(settings, (part, "all"), layout.contents)
 

@@ -16,6 +16,7 @@ from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
 from codex_jax.journal.recorder import Recorder
 from codex_jax.models import build
+from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -55,7 +56,7 @@ def open_run(
         size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
-    _warn_of_bypass(settings.safety, guard)
+    bypass.announce(settings.safety, guard)
     return {
         "config_digest": digests["config"],
         "commit": (record["git"] or {}).get("commit"),
@@ -72,14 +73,6 @@ def _bypass(safety: config.Safety) -> dict[str, Any]:
     """Return whether texts are let through that would be stopped, and why."""
     off = not safety.enabled or safety.bypass
     return {"enabled": safety.enabled, "bypass": safety.bypass, **({"reason": safety.bypass_reason} if off else {})}
-
-
-def _warn_of_bypass(safety: config.Safety, guard: Gate) -> None:
-    reason = guard.outward(safety.bypass_reason)
-    if not safety.enabled:
-        warn(f"safety.enabled=false: secrets and personal data are trained on as they are. The reason given: {reason}")
-    elif safety.bypass:
-        warn(f"safety.bypass=true: what the policy blocks is let through. The reason given: {reason}")
 
 
 def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:

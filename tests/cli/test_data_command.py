@@ -38,6 +38,10 @@ def test_build_then_verify_then_show(flags: list[str], tmp_path: Path, capsys: p
     assert "make it with `codex-jax data build`" in capsys.readouterr().err
     assert app.main(["data", "build", *flags, "--workers", "0"]) == 0
     assert f"store      {tmp_path / 'store'}" in capsys.readouterr().out
+    again = ["--config.safety.bypass=true", "--config.safety.bypass_reason=a manual"]
+    assert app.main(["data", "build", *flags, *again, f"--config.data.store={tmp_path / 'other'}"]) == 0
+    said = capsys.readouterr()
+    assert "is let through. The reason given: a manual" in said.err and " 0 blocked," in said.out
     assert app.main(["data", "build", *flags]) == 0  # there is nothing left to do
     assert app.main(["data", "verify", str(tmp_path / "store")]) == 0
     assert "1 source and 2 shards are as they were" in capsys.readouterr().out

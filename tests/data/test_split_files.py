@@ -260,7 +260,7 @@ def test_nothing_secret_is_written_unless_asked_for_aloud(tmp_path: Path, capsys
         split(rows, "--out", tmp_path / "raw", "--config.safety.enabled=false", "--config.safety.bypass_reason=a test")
         == 0
     )
-    assert "written as they are" in capsys.readouterr().err
+    assert "pass as they are" in capsys.readouterr().err
     assert b"example.org" in files(tmp_path / "raw")["train.jsonl"]
     assert split_manifest.read(tmp_path / "raw")["safety"] == "off"
 
