@@ -46,8 +46,9 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
         console.say(f"store      {made.directory}")
         for split in ("train", "validation"):
             report = made.report(split)
+            documents = amounts.counted(report.trained, "document")
             console.say(
-                f"{split:<11}{report.tokens:,} tokens of {report.trained:,} documents; {report.read:,} read,\n"
+                f"{split:<11}{report.tokens:,} tokens of {documents}; {report.read:,} read,\n"
                 f"{'':<11}{report.held_out:,} of the other split, {report.filtered:,} filtered, "
                 f"{report.quarantined:,} quarantined, {report.blocked:,} blocked,\n"
                 f"{'':<11}among them {report.duplicates:,} copies of documents to validate on"

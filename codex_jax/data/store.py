@@ -94,6 +94,8 @@ def read(directory: Path) -> Store:
         shards = [shard.Facts(**fields) for fields in listed["shards"]]
         return Store(directory=directory, content=listed["content"], sources=sources, shards=shards)
     except FileNotFoundError:
+        if mixed := sorted(str(found.parent) for found in directory.glob(f"*/{NAME}")):
+            raise AssetError(f"{directory} holds the stores of a mixture: name one of {', '.join(mixed)}") from None
         raise AssetError(
             f"{directory} holds no finished store: make it with `codex-jax data build` and the same settings"
         ) from None

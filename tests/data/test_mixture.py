@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from codex_jax import config, overrides
-from codex_jax.data import pipeline, stores
-from codex_jax.errors import ConfigError
+from codex_jax.data import pipeline, store, stores
+from codex_jax.errors import AssetError, ConfigError
 
 
 pytestmark = pytest.mark.data
@@ -72,6 +72,11 @@ def stored(tmp_path: Path) -> config.Config:
     return settings
 
 
+def test_the_directory_of_a_mixture_is_told_from_a_store_that_is_not_finished(stored: config.Config) -> None:
+    with pytest.raises(AssetError, match=r"holds the stores of a mixture: name one of .*store/prose, .*store/rows"):
+        store.read(Path(stored.data.store))
+
+
 def test_stores_of_a_mixture_come_in_the_shares_of_their_weights(stored: config.Config, tmp_path: Path) -> None:
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["prose", "rows"]
     stream = stream_of(stored)
@@ -85,11 +90,11 @@ def test_every_row_of_every_store_comes_once_in_its_epoch(stored: config.Config)
     mixture = pipeline.open_mixture(stored.data)
     blend = stores._blend(stored, mixture, stores._found(stored, mixture, corpora.TOKENIZER), "train", 0)
     found_B, numbers_B = blend.deal(np.arange(40_000))
-    for store, count in enumerate(blend.counts):
-        mine = np.sort(numbers_B[found_B == store])
+    for place, count in enumerate(blend.counts):
+        mine = np.sort(numbers_B[found_B == place])
         assert mine.size > 3 * count  # several epochs
         assert (mine[: 3 * count] == np.arange(3 * count)).all()
-        rows = blend._shuffled(store, mine[: 3 * count])
+        rows = blend._shuffled(place, mine[: 3 * count])
         assert (np.sort(rows[:count]) == np.arange(count)).all() and (rows[:count] != rows[count : 2 * count]).any()
     assert [int((found_B[: 1024 * n] == 1).sum()) for n in (1, 2, 30)] == pytest.approx(
         [float(blend._shares[1]) * 1024 * n for n in (1, 2, 30)], abs=1
