@@ -111,6 +111,9 @@ def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
     beside = [name for name in ("source", "paths", "validation_paths") if values.get(f"data.{name}")]
     if mixed and beside:
         yield f"data.mix names the sources: leave out data.{beside[0]}, or make it a source of the mixture"
+    for name in mixed:  # a misspelt name would be the standard library without a word
+        if values.get(f"{name}.source") == "" and values.get(f"{name}.paths") == ():
+            yield f"{name} names neither files nor a source: set {name}.paths, or {name}.source=stdlib"
     weights = {name: values.get(f"{name}.weight", 0.0) for name in mixed}
     if any(weights.values()) and not all(weights.values()):
         without = ", ".join(name for name, weight in weights.items() if not weight)

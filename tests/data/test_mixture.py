@@ -146,13 +146,14 @@ def test_source_can_be_named_on_the_command_line(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"data.paths": ("x",)}, "data.mix names the sources: leave out data.paths"),
+        ({"data.mix.rows.paths": ()}, "data.mix.rows names neither files nor a source: set data.mix.rows.paths"),
         ({"data.mix.rows.weight": 0.0}, "data.mix.rows has none: give all of them one, or none"),
         ({"data.mix.rows.source": "stdlib"}, "data.mix.rows.source=stdlib reads no data.mix.rows.paths"),
         (
             {"data.mix.rows.validation_paths": ("x",), "data.test_fraction": 0.1},
             "data.test_fraction=0.1 is a share of data.mix.rows.paths",
         ),
-        ({"data.mix.rows.paths": ()}, None),
+        ({"data.mix.rows.paths": (), "data.mix.rows.source": "stdlib"}, None),
         ({"data.validation_fraction": 0.0}, "raise it or name data.mix.prose.validation_paths"),
     ],
 )
