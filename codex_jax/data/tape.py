@@ -75,7 +75,8 @@ def _play(path: str, size: int, source: "Follower", data: config.Data, head: _He
         yield from source.follow(_chunks(path, size, data, head), data)
     except inflate.Damaged as damage:
         left = size - damage.position
-        reason = f"{report.REST}, {amounts.counted(left, 'byte')} of {size:,} as they are on disk: {damage}"
+        unread = f", {amounts.counted(left, 'byte')} of {size:,} as they are on disk" if left else ""  # none if cut off
+        reason = f"{report.REST}{unread}: {damage}"
         yield documents.read_already(BadRow(head.offset, reason, head.line))
 
 
