@@ -1,7 +1,7 @@
-"""Every knob of the project, once: its name, default, meaning, unit and range.
+"""Settings: from nested values to the frozen `Config` that the rest of the program reads; nothing else reads settings.
 
-A file in `configs/` starts from `default()` and changes what differs. `overrides.load()` adds those of the command line
-and `resolve()` makes of it the frozen `Config` that the rest of the program reads; nothing else reads settings.
+A file in `configs/` starts from `default()` and changes what differs; `overrides.load()` adds what the command line
+says, and `resolve()` checks all of it. What the knobs are is in `knobs`.
 """
 
 import dataclasses
@@ -13,241 +13,57 @@ from ml_collections import ConfigDict
 
 from codex_jax import contradictions, schema
 from codex_jax.errors import ConfigError
-from codex_jax.schema import knob, section, sections
+from codex_jax.knobs import (
+    Checkpoint,
+    Config,
+    Csv,
+    Data,
+    Eval,
+    Generate,
+    Ingredient,
+    Mlflow,
+    Model,
+    Optimizer,
+    Origin,
+    Parallel,
+    Run,
+    Safety,
+    Tensorboard,
+    Tokenizer,
+    Tracking,
+    Train,
+    Wandb,
+)
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Run:
-    seed: int = knob(0, "seed of every random stream: initial weights, dropout, data order, sampling", low=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Model:
-    name: str = knob("gpt2", "architecture, by its name in the registry of model families")
-    vocab_size: int = knob(50257, "rows of the token embedding; at least the tokenizer's vocabulary", low=2)
-    context_length: int = knob(1024, "longest sequence the position embedding covers, in tokens", low=1)
-    num_layers: int = knob(12, "number of transformer blocks", low=1)
-    num_heads: int = knob(12, "attention heads in a block; divides model.width", low=1)
-    width: int = knob(768, "size of the residual stream", low=1)
-    dropout: float = knob(0.0, "probability of dropping an activation while training", low=0.0, high=0.99)
-    compute_dtype: str = knob(
-        "auto",
-        "type of the operands of matrix products; sums, softmax and loss stay float32. auto: bfloat16 on accelerators, "
-        "on a CPU only where it was measured to be faster",
-        choices=("auto", "float32", "bfloat16"),
-    )
-    attention: str = knob(
-        "auto",
-        "attention kernel: xla runs everywhere, cudnn is the fused one of NVIDIA GPUs; auto takes the faster that fits",
-        choices=("auto", "xla", "cudnn"),
-    )
-    remat: bool = knob(False, "recompute a block in the backward pass instead of keeping its activations")
-    scan_unroll: int = knob(1, "blocks per iteration of the scan over layers; divides model.num_layers", low=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tokenizer:
-    name: str = knob("", "a tokenizer that is on this machine, by name: gpt2 or tinyllama; empty: of path, or trained")
-    path: str = knob("", "files of a tokenizer; empty: where the environment has that of tokenizer.name, or train one")
-    kind: str = knob(
-        "", "hf, sentencepiece, gpt2, byte or whitespace; empty: what lies at the path, or hf where one is trained"
-    )
-    algorithm: str = knob("unigram", "how a tokenizer of kind sentencepiece is trained", choices=("unigram", "bpe"))
-    vocab_size: int = knob(8192, "vocabulary of the tokenizer trained on the data, in tokens", low=257)
-    train_bytes: int = knob(
-        8_000_000, "how much text of the training split that tokenizer is trained on, in bytes", low=1
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where documents come from, and what of a row is one."""
-
-    source: str = knob(
-        "",
-        "kind of documents: stdlib, text, jsonl, csv, parquet, arrayrecord, arrow or hf; empty: stdlib without paths, "
-        "else by their suffix",
-    )
-    paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
-    validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
-    split_name: str = knob("", "split of a dataset of source hf that has several; empty: the only one, or train")
-    document: str = knob(
-        "piece",
-        "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",
-        choices=("piece", "line", "file"),
-    )
-    text_field: str = knob("text", "field of a row that holds a text; empty: each record of an ArrayRecord file is one")
-    prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
-    completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
-    messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ingredient(Origin):
-    weight: float = knob(
-        0.0,
-        "share of the bytes read, beside the weights of the others; 0 for all: as large as they are",
-        low=0.0,
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data(Origin):
-    mix: Mapping[str, Ingredient] = sections(Ingredient)
-    validation_fraction: float = knob(
-        0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
-    )
-    test_fraction: float = knob(
-        0.0, "share of documents kept out of training and validation, for a last test", low=0.0, high=0.5
-    )
-    duplicates: str = knob(
-        "drop",
-        "what becomes of a training document that lies in a file of validation_paths, too: left out, trained on, or "
-        "training is refused; counted in any case",
-        choices=("drop", "keep", "fail"),
-    )
-    seed: int = knob(-1, "seed of the order of the data; -1: the variable CODEX_DATA_SEED, else run.seed", low=-1)
-    chat_template: str = knob("", "file with the jinja template of chats; empty: the one of the tokenizer")
-    prompt_separator: str = knob("\n", "what is put between an instruction and its answer")
-    mode: str = knob(
-        "stream",
-        "stream: tokenise while training; store: tokenise once, into files that every later run and host reads",
-        choices=("stream", "store"),
-    )
-    store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
-    sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
-    packing: str = knob(
-        "concat",
-        "concat: cut rows from documents one after the other; first_fit: keep a document whole where a row can hold it",
-        choices=("concat", "first_fit"),
-    )
-    isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
-    document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(4_194_304, "a longer row is quarantined, in bytes", low=64)
-    max_quarantined: float = knob(
-        0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
-    )
-    max_expansion: float = knob(
-        200.0, "a compressed file is read no further where it grows to more than so many times its size", low=1.0
-    )
-    window_bytes: int = knob(
-        2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
-    )
-    encode_chunk_size: int = knob(256, "most pieces of text handed to the tokenizer in one call", low=1)
-    workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
-    prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Safety:
-    enabled: bool = knob(True, "examine every text by the policy; false lets all through as it is, and needs a reason")
-    policy: str = knob("", "file of rules, YAML, JSON or a gitleaks.toml; empty: those that come with the package")
-    on_block: str = knob(
-        "quarantine",
-        "what becomes of a document that a rule blocks: it is left out and counted, or training stops",
-        choices=("quarantine", "stop"),
-    )
-    classifier: str = knob("", "module:function(text, stage) of your own; what it does not call true is blocked")
-    bypass: bool = knob(False, "let blocked texts through, what is redacted stays redacted; needs a reason")
-    bypass_reason: str = knob("", "why safety is off or bypassed; recorded wherever the run is")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Optimizer:
-    learning_rate: float = knob(6e-4, "peak learning rate of AdamW", low=0.0)
-    final_learning_rate: float = knob(6e-5, "learning rate the cosine ends at", low=0.0)
-    warmup_steps: int = knob(0, "steps of linear warm-up from zero, before the cosine", low=0)
-    beta1: float = knob(0.9, "decay of the first moment", low=0.0, high=0.9999)
-    beta2: float = knob(0.95, "decay of the second moment", low=0.0, high=0.99999)
-    epsilon: float = knob(1e-8, "added to the root of the second moment", low=1e-20)
-    weight_decay: float = knob(0.1, "decoupled weight decay of kernels and embeddings", low=0.0)
-    clip_norm: float = knob(1.0, "largest global norm of the gradient; 0 does not clip", low=0.0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Train:
-    num_steps: int = knob(1000, "number of updates", low=1)
-    global_batch_size: int = knob(8, "rows an update learns from, over all devices", low=1)
-    microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
-    loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
-    log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Parallel:
-    data: int = knob(0, "devices that share the batch, each with all parameters; 0: all that are left", low=0)
-    fsdp: int = knob(1, "devices that share the batch and the parameters", low=1)
-    tensor: int = knob(1, "devices that share each matrix product", low=1)
-    coordinator: str = knob(
-        "", "HOST:PORT where process 0 waits for the others; auto: as the cluster says; empty: one process"
-    )
-    num_processes: int = knob(1, "processes of the run, with coordinator=HOST:PORT", low=1)
-    process_index: int = knob(0, "which of them this one is; 0 decides, writes and talks", low=0)
-    wait_secs: float = knob(300.0, "how long the processes wait for each other at the start, in seconds", low=0.0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Checkpoint:
-    every_steps: int = knob(100, "steps between checkpoints; the last step is always saved", low=1)
-    keep_last: int = knob(2, "newest checkpoints to keep", low=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Eval:
-    every_steps: int = knob(100, "steps between evaluations; the last step is always evaluated", low=1)
-    num_batches: int = knob(8, "batches of validation data in an evaluation, the same ones each time", low=1)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Generate:
-    prompt: str = knob("", "text that each sample continues; empty: the first few tokens held out for validation")
-    num_tokens: int = knob(48, "length of a sample, in tokens", low=1)
-    temperature: float = knob(0.8, "divides the logits; 0 takes the likeliest token", low=0.0)
-    top_k: int = knob(50, "sample among this many likeliest tokens; 0: among all", low=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Csv:
-    enabled: bool = knob(True, "copy the ledger to metrics.csv, one value a line")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tensorboard:
-    enabled: bool = knob(True, "copy the ledger to tensorboard/")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Mlflow:
-    enabled: bool = knob(False, "copy the ledger to mlflow.db, a local MLflow store")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Wandb:
-    enabled: bool = knob(False, "copy the ledger to wandb/, an offline W&B run")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Tracking:
-    csv: Csv = section(Csv)
-    tensorboard: Tensorboard = section(Tensorboard)
-    mlflow: Mlflow = section(Mlflow)
-    wandb: Wandb = section(Wandb)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Config:
-    run: Run = section(Run)
-    model: Model = section(Model)
-    tokenizer: Tokenizer = section(Tokenizer)
-    data: Data = section(Data)
-    safety: Safety = section(Safety)
-    optimizer: Optimizer = section(Optimizer)
-    train: Train = section(Train)
-    parallel: Parallel = section(Parallel)
-    checkpoint: Checkpoint = section(Checkpoint)
-    eval: Eval = section(Eval)
-    generate: Generate = section(Generate)
-    tracking: Tracking = section(Tracking)
+__all__ = [
+    "Checkpoint",
+    "Config",
+    "ConfigError",
+    "Csv",
+    "Data",
+    "Eval",
+    "Generate",
+    "Ingredient",
+    "Mlflow",
+    "Model",
+    "Optimizer",
+    "Origin",
+    "Parallel",
+    "Run",
+    "Safety",
+    "Tensorboard",
+    "Tokenizer",
+    "Tracking",
+    "Train",
+    "Wandb",
+    "add_source",
+    "check",
+    "default",
+    "listing",
+    "resolve",
+    "to_dict",
+]
 
 
 def default() -> ConfigDict:
@@ -286,6 +102,12 @@ def resolve(settings: Mapping[str, Any]) -> Config:
     if problems:
         raise ConfigError(listing(problems))
     return schema.build(Config, values)
+
+
+def check(settings: Config) -> None:
+    """Raise ConfigError that lists every contradiction between settings."""
+    if problems := list(contradictions.between(dict(schema.flatten(dataclasses.asdict(settings))))):
+        raise ConfigError(listing(problems))
 
 
 def listing(problems: list[str]) -> str:

@@ -16,13 +16,8 @@ class _Rule(NamedTuple):
     """when it does not hold, with the values in their order"""
 
 
-# `sharding` checks what depends on the devices.
+# A size of 0 is not known yet: they are tried once more when it is. `sharding` checks what depends on the devices.
 _RULES = (
-    _Rule(
-        ("model.width", "model.num_heads"),
-        lambda width, heads: width % heads == 0,
-        "model.width={} is not a multiple of model.num_heads={}",
-    ),
     _Rule(
         ("model.scan_unroll", "model.num_layers"),
         lambda unroll, layers: layers % unroll == 0,
@@ -30,7 +25,7 @@ _RULES = (
     ),
     _Rule(
         ("data.sequence_length", "model.context_length"),
-        lambda length, context: length <= context,
+        lambda length, context: not context or length <= context,
         "data.sequence_length={} is longer than model.context_length={}",
     ),
     _Rule(
@@ -45,7 +40,7 @@ _RULES = (
     ),
     _Rule(
         ("generate.num_tokens", "model.context_length"),
-        lambda tokens, context: tokens < context,
+        lambda tokens, context: not context or tokens < context,
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
     _Rule(

@@ -20,13 +20,15 @@ from codex_jax.errors import ConfigError
 
 # Stacked leaves carry the layer axis first. Optimizer moments end in the name of their parameter and follow it.
 RULES = (
-    (r"tokens/embedding$", P("tensor", "fsdp")),
+    (r"(tokens|lm_head)/embedding$", P("tensor", "fsdp")),
     (r"positions/embedding$", P(None, "fsdp")),
     (r"blocks/attention/qkv/kernel$", P(None, "fsdp", None, "tensor")),
     (r"blocks/attention/qkv/bias$", P(None, None, "tensor")),
+    (r"blocks/attention/(query|key|value)/kernel$", P(None, "fsdp", "tensor")),
+    (r"blocks/attention/(query|key|value)/bias$", P(None, "tensor")),
     (r"blocks/attention/out/kernel$", P(None, "tensor", "fsdp")),
-    (r"blocks/mlp/up/kernel$", P(None, "fsdp", "tensor")),
-    (r"blocks/mlp/up/bias$", P(None, "tensor")),
+    (r"blocks/mlp/(gate|up)/kernel$", P(None, "fsdp", "tensor")),
+    (r"blocks/mlp/(gate|up)/bias$", P(None, "tensor")),
     (r"blocks/mlp/down/kernel$", P(None, "tensor", "fsdp")),
     (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
     (r"(^|/)(step|key|count)$", P()),

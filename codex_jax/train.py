@@ -43,7 +43,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = build.with_compute_dtype(settings)
+        settings = build.decided(settings)
         alike.check_start(team, settings)
 
         if team.is_first:

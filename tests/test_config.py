@@ -72,12 +72,11 @@ def test_all_violations_are_listed_at_once() -> None:
 @pytest.mark.parametrize(
     ("values", "named"),
     [
-        ({"model__num_heads": 7}, "model.num_heads=7"),
-        ({"model__scan_unroll": 5}, "model.scan_unroll=5"),
-        ({"data__sequence_length": 2048}, "data.sequence_length=2048"),
+        ({"model__num_layers": 12, "model__scan_unroll": 5}, "model.scan_unroll=5"),
+        ({"model__context_length": 1024, "data__sequence_length": 2048}, "data.sequence_length=2048"),
         ({"train__microbatch_size": 3}, "train.microbatch_size=3"),
         ({"optimizer__final_learning_rate": 1.0}, "optimizer.final_learning_rate=1.0"),
-        ({"generate__num_tokens": 1024}, "generate.num_tokens=1024"),
+        ({"model__context_length": 1024, "generate__num_tokens": 1024}, "generate.num_tokens=1024"),
         ({"data__validation_fraction": 0.0}, "data.validation_fraction=0"),
         ({"data__source": "jsonl"}, "data.source=jsonl"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
@@ -91,11 +90,18 @@ def test_values_that_contradict_each_other_are_refused(values: dict[str, Any], n
 
 
 def test_contradictions_are_found_beside_other_mistakes() -> None:
-    settings = changed(model__width=33, train__num_steps=0, train__global_batch_size=0, train__microbatch_size=3)
+    settings = changed(
+        data__sequence_length=9,
+        model__context_length=8,
+        generate__num_tokens=7,
+        train__num_steps=0,
+        train__global_batch_size=0,
+        train__microbatch_size=3,
+    )
     assert problems_of(settings) == [
         "train.num_steps=0 is too small: the least is 1",
         "train.global_batch_size=0 is too small: the least is 1",  # and nothing of the microbatch that divides it
-        "model.width=33 is not a multiple of model.num_heads=12",
+        "data.sequence_length=9 is longer than model.context_length=8",
     ]
 
 

@@ -34,6 +34,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "exits",
         "inflate",
         "keys",
+        "knobs",
         "overrides",
         "registry",
         "rundir",

@@ -1,13 +1,28 @@
-"""Causal attention inside segments: one function, the kernel picked by platform, all of them held to one result.
+"""Attention inside segments: one function, the kernel picked by platform, all of them held to one result.
 
-B batch · L query length · M key length · H heads · K head dim
+B batch · L query length · M key length · H heads · G heads of keys and values, which divide H · K head dim
 """
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from codex_jax.errors import ConfigError
 from codex_jax.models.products import precision
+
+
+class Sight(NamedTuple):
+    """Which keys a query sees: those of its segment, at or before its place, as near as the layer's window asks."""
+
+    segments_BL: jax.Array
+    """document of each query, int32"""
+    segments_BM: jax.Array
+    """document of each key, int32"""
+    places_L: jax.Array | None
+    """where among the keys each query stands; None: they are the keys' own, in order"""
+    causal: bool = True
+    """False: a query sees what is behind it as well"""
 
 
 def pick(implementation: str, head_dim: int, length: int, dtype: jnp.dtype) -> str:
@@ -36,53 +51,85 @@ def pick(implementation: str, head_dim: int, length: int, dtype: jnp.dtype) -> s
 
 def attend(
     query_BLHK: jax.Array,
-    key_BMHK: jax.Array,
-    value_BMHK: jax.Array,
-    segments_BL: jax.Array,
+    key_BMGK: jax.Array,
+    value_BMGK: jax.Array,
+    sight: Sight,
     *,
+    window: int | jax.Array = 0,
+    scale: float,
     dtype: jnp.dtype,
     implementation: str,
 ) -> jax.Array:
-    """Return what each position reads from the positions before it in its own segment, (B, L, H, K) float32.
+    """Return what each query reads from the keys it sees, (B, L, H, K) float32; one that sees none reads anything.
 
     Args:
-      segments_BL: document of each position, int32; a position sees only positions of the same number.
+      window: keys that a query sees, its own among them, int; 0 for all.
+      scale: multiplies the scores.
       dtype: type of the operands of the two products.
       implementation: "auto", "xla" or "cudnn" (NVIDIA GPU, 16-bit dtype).
     """
-    if pick(implementation, query_BLHK.shape[3], query_BLHK.shape[1], dtype) == "cudnn":
-        mask_B1LM = (segments_BL[:, :, None] == segments_BL[:, None, :])[:, None]
+    own = sight.places_L is None
+    if own and pick(implementation, query_BLHK.shape[3], query_BLHK.shape[1], dtype) == "cudnn":
+        is_whole = isinstance(window, int) and window == 0
         hidden_BLHK = jax.nn.dot_product_attention(
             query_BLHK.astype(dtype),
-            key_BMHK.astype(dtype),
-            value_BMHK.astype(dtype),
-            mask=mask_B1LM,
-            is_causal=True,
+            key_BMGK.astype(dtype),
+            value_BMGK.astype(dtype),
+            mask=(_same_segment(sight) if is_whole else _seen(sight, window))[:, None],
+            scale=scale,
+            is_causal=sight.causal,
             implementation="cudnn",
         )
         return hidden_BLHK.astype(jnp.float32)
-    return _attend_xla(query_BLHK, key_BMHK, value_BMHK, segments_BL, dtype)
+    return _attend_xla(query_BLHK, key_BMGK, value_BMGK, _seen(sight, window), scale, dtype)
 
 
 def _attend_xla(
-    query_BLHK: jax.Array, key_BMHK: jax.Array, value_BMHK: jax.Array, segments_BL: jax.Array, dtype: jnp.dtype
+    query_BLHK: jax.Array,
+    key_BMGK: jax.Array,
+    value_BMGK: jax.Array,
+    seen_BLM: jax.Array,
+    scale: float,
+    dtype: jnp.dtype,
 ) -> jax.Array:
-    length, head_dim = query_BLHK.shape[1], query_BLHK.shape[3]
-    scores_BHLM = jnp.einsum(
-        "BLHK,BMHK->BHLM",
-        query_BLHK.astype(dtype),
-        key_BMHK.astype(dtype),
-        precision=precision(dtype),
-        preferred_element_type=jnp.float32,
-    )
-    causal_LM = jnp.tril(jnp.ones((length, length), bool))
-    mask_BLM = (segments_BL[:, :, None] == segments_BL[:, None, :]) & causal_LM[None]
-    scores_BHLM = jnp.where(mask_BLM[:, None], scores_BHLM * head_dim**-0.5, jnp.finfo(jnp.float32).min)
-    weights_BHLM = jax.nn.softmax(scores_BHLM, axis=-1)
+    heads, groups = query_BLHK.shape[2], key_BMGK.shape[2]
+    if groups != heads:  # the heads of a group side by side, as if they were more queries
+        shape = (*query_BLHK.shape[:2], groups, heads // groups, query_BLHK.shape[3])
+        query_BLGRK = query_BLHK.reshape(shape)
+        scores = _product("BLGRK,BMGK->BGRLM", query_BLGRK, key_BMGK, dtype)
+        weights = _softmax(scores, seen_BLM[:, None, None], scale)
+        return _product("BGRLM,BMGK->BLGRK", weights, value_BMGK, dtype).reshape(query_BLHK.shape)
+    scores = _product("BLHK,BMHK->BHLM", query_BLHK, key_BMGK, dtype)
+    weights = _softmax(scores, seen_BLM[:, None], scale)
+    return _product("BHLM,BMHK->BLHK", weights, value_BMGK, dtype)
+
+
+def _product(axes: str, left: jax.Array, right: jax.Array, dtype: jnp.dtype) -> jax.Array:
     return jnp.einsum(
-        "BHLM,BMHK->BLHK",
-        weights_BHLM.astype(dtype),
-        value_BMHK.astype(dtype),
+        axes,
+        left.astype(dtype),
+        right.astype(dtype),
         precision=precision(dtype),
         preferred_element_type=jnp.float32,
     )
+
+
+def _softmax(scores: jax.Array, seen: jax.Array, scale: float) -> jax.Array:
+    return jax.nn.softmax(jnp.where(seen, scores * scale, jnp.finfo(jnp.float32).min), axis=-1)
+
+
+def _same_segment(sight: Sight) -> jax.Array:
+    return sight.segments_BL[:, :, None] == sight.segments_BM[:, None, :]
+
+
+def _seen(sight: Sight, window: int | jax.Array) -> jax.Array:
+    """Return whether a query sees a key, (B, L, M) bool."""
+    queries, keys = sight.segments_BL.shape[1], sight.segments_BM.shape[1]
+    places_L = jnp.arange(queries) if sight.places_L is None else sight.places_L
+    behind_LM = places_L[:, None] - jnp.arange(keys)[None]
+    near_LM = jnp.ones((queries, keys), bool)
+    if sight.causal:
+        near_LM &= behind_LM >= 0
+    if not isinstance(window, int) or window:
+        near_LM &= (window == 0) | (behind_LM < window)
+    return _same_segment(sight) & near_LM[None]

@@ -1,7 +1,7 @@
 """From the model section of the config to a graph definition and the shapes of its parameters."""
 
 import dataclasses
-import functools
+import json
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,48 +10,110 @@ import jax.numpy as jnp
 from flax import nnx
 
 from codex_jax import config
-from codex_jax.models import attention
-from codex_jax.models.decoder import Decoder
-from codex_jax.models.families import gpt2
+from codex_jax.errors import ConfigError
+from codex_jax.models import attention, catalogue
+from codex_jax.models.architecture import Architecture, Treatment
+from codex_jax.models.families import gemma3, gpt2, llama, mistral, qwen
+from codex_jax.models.families.family import Family
+from codex_jax.models.published import Published
 from codex_jax.registry import Registry
 
 
-FAMILIES: Registry[Any] = Registry("codex_jax.models")
-FAMILIES.register("gpt2", gpt2.build, source=gpt2.__name__)
+FAMILIES: Registry[Family] = Registry("codex_jax.models")
+for _family in (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY):
+    FAMILIES.register(_family.name, _family, source=_family.read.__module__)
 
 
 class Definition(NamedTuple):
     """A model without its values: what is closed over by jitted functions."""
 
-    graphdef: nnx.GraphDef[Decoder]
+    family: Family
+    shape: Architecture
+    published: dict[str, Any]
+    """the config.json it was read from"""
+    graphdef: nnx.GraphDef[Any]
     abstract: dict[str, Any]
     """nested dict of ShapeDtypeStruct"""
 
-    def bind(self, parameters: dict[str, Any]) -> Decoder:
+    def bind(self, parameters: dict[str, Any]) -> Any:
         """Return the module with these values; free at run time, it acts while tracing."""
         return nnx.merge(self.graphdef, parameters)
 
 
 def define(model: config.Model) -> Definition:
-    """Build the configured family without allocating anything; ConfigError when it cannot run on these devices."""
-    dtype = compute_dtype(model.compute_dtype)
-    attention.pick(model.attention, model.width // model.num_heads, model.context_length, dtype)
-    make = functools.partial(FAMILIES.get(model.name), model, dtype)
-    module = nnx.eval_shape(lambda: make(nnx.Rngs(0)))
+    """Build the configured model without allocating anything; ConfigError when it cannot run on these devices."""
+    family, published, shape = described(model)
+    how = treatment(model)
+    attention.pick(how.attention, shape.head_dim, shape.context_length, how.dtype)
+    if shape.num_layers % how.scan_unroll:
+        raise ConfigError(f"model.scan_unroll={how.scan_unroll} does not divide the {shape.num_layers} layers")
+    module = nnx.eval_shape(lambda: family.make(shape, how, nnx.Rngs(0)))
     graphdef, state = nnx.split(module)
-    return Definition(graphdef, nnx.to_pure_dict(state))
+    return Definition(family, shape, published, graphdef, nnx.to_pure_dict(state))
 
 
 def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
     """Return freshly initialised parameters as a nested dict; meant to be called under jit."""
-    make = FAMILIES.get(model.name)
-    return nnx.to_pure_dict(nnx.state(make(model, compute_dtype(model.compute_dtype), nnx.Rngs(params=key))))
+    family, _, shape = described(model)
+    return nnx.to_pure_dict(nnx.state(family.make(shape, treatment(model), nnx.Rngs(params=key))))
 
 
-def with_compute_dtype(settings: config.Config) -> config.Config:
-    """Return the settings with model.compute_dtype decided, so that what is recorded is what was computed."""
-    decided = compute_dtype(settings.model.compute_dtype).name
-    return dataclasses.replace(settings, model=dataclasses.replace(settings.model, compute_dtype=decided))
+def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture]:
+    """Return the family of a model, its config.json with the sizes of the settings in it, and what that says.
+
+    Raises ConfigError for settings that contradict it, AssetError for one that cannot be read.
+    """
+    values, place = catalogue.published(model)
+    family = FAMILIES.get(Published(values, place).word("model_type"))
+    sizes = {name: getattr(model, name) for name in _SIZES if getattr(model, name)}
+    problems = [
+        f"model.{name}={size}: {family.name} has no such size"
+        for name, size in sizes.items()
+        if name not in family.sizes
+    ]
+    own = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    shape = family.read(Published(values | own, place))
+    if model.weights:
+        stored = family.read(Published(values, place))
+        problems += [
+            f"model.{name}={size}, but {place} has {getattr(stored, name)}: leave it out"
+            for name, size in sizes.items()
+            if name in family.sizes and getattr(stored, name) != size
+        ]
+    if problems:
+        raise ConfigError(config.listing(problems))
+    return family, values | own, shape
+
+
+_SIZES = ("vocab_size", "context_length", "num_layers", "num_heads", "num_kv_heads", "head_dim", "width", "mlp_width")
+
+
+def decided(settings: config.Config) -> config.Config:
+    """Return the settings with nothing of the model left open, so that what is recorded is what was computed.
+
+    Raises ConfigError for settings that contradict the model's sizes.
+    """
+    family, published, shape = described(settings.model)
+    model = dataclasses.replace(
+        settings.model,
+        architecture=json.dumps(published, sort_keys=True),
+        compute_dtype=compute_dtype(settings.model.compute_dtype).name,
+        **{name: getattr(shape, name) for name in family.sizes},
+    )
+    made = dataclasses.replace(settings, model=model)
+    config.check(made)
+    return made
+
+
+def treatment(model: config.Model) -> Treatment:
+    """Return how a model is to be run."""
+    return Treatment(
+        dropout=model.dropout,
+        dtype=compute_dtype(model.compute_dtype),
+        attention=model.attention,
+        remat=model.remat,
+        scan_unroll=model.scan_unroll,
+    )
 
 
 def compute_dtype(name: str) -> jnp.dtype:

@@ -1,139 +1,253 @@
 """A decoder-only transformer of stacked blocks: parameters of all layers in one array, one scan over them.
 
-B batch · L length · D model · H heads · K head dim · N layers
+B batch · L length · M length of the keys · D model · H heads · G heads of keys and values · K head dim · F inner width
+N layers
 """
 
-import dataclasses
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from codex_jax.models import attention
-from codex_jax.models.layers import Dense, Embedding, LayerNorm, dropout
+from codex_jax.models import attention, rope
+from codex_jax.models.architecture import Architecture, Kind, Treatment
+from codex_jax.models.attention import Sight
+from codex_jax.models.layers import Dense, Embedding, Norm, activate, dropout
 
 
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Shape:
-    """What fixes a decoder: sizes, types, and how the compiler is to treat it."""
+class Layer(NamedTuple):
+    """What a block must know of its kind."""
 
-    vocab_size: int
-    context_length: int
-    num_layers: int
-    num_heads: int
-    width: int
-    dropout: float
-    norm_epsilon: float
-    init_stddev: float
-    position_stddev: float
-    dtype: jnp.dtype
-    attention: str
-    remat: bool
-    scan_unroll: int
+    window: int | jax.Array
+    rotation_2BLF: jax.Array | None
+    """cosine and sine of the positions; None where they are learnt"""
+
+
+class Memory(NamedTuple):
+    """Keys and values of the positions already read: of all layers, (N, B, M, G, K), or of one, (B, M, G, K)."""
+
+    keys: jax.Array
+    values: jax.Array
 
 
 class Attention(nnx.Module):
     """Multi-head self-attention."""
 
-    def __init__(self, shape: Shape, rngs: nnx.Rngs):
-        self.shape = shape
-        self.qkv = Dense(shape.width, (3, shape.width), stddev=shape.init_stddev, dtype=shape.dtype, rngs=rngs)
-        self.out = Dense(shape.width, (shape.width,), stddev=_residual_stddev(shape), dtype=shape.dtype, rngs=rngs)
+    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+        self.shape, self.how = shape, how
+        heads, groups = shape.num_heads * shape.head_dim, shape.num_kv_heads * shape.head_dim
 
-    def __call__(self, hidden_BLD: jax.Array, segments_BL: jax.Array) -> jax.Array:
-        batch, length, width = hidden_BLD.shape
-        qkv_BL3D = _kept(self.qkv(hidden_BLD), self.shape.dtype)
-        qkv_BL3HK = qkv_BL3D.reshape(batch, length, 3, self.shape.num_heads, -1)
+        def make(inputs: int, *features: int, bias: bool, stddev: float = shape.init_stddev) -> Dense:
+            return Dense(inputs, features, bias=bias, stddev=stddev, dtype=how.dtype, rngs=rngs)
+
+        if shape.fused_qkv:
+            self.qkv = make(shape.width, 3, heads, bias=shape.qkv_bias)
+        else:
+            self.query = make(shape.width, heads, bias=shape.qkv_bias)
+            self.key = make(shape.width, groups, bias=shape.qkv_bias)
+            self.value = make(shape.width, groups, bias=shape.qkv_bias)
+        if shape.qk_norm:
+            self.query_norm = Norm(shape.norm, shape.head_dim, epsilon=shape.norm_epsilon)
+            self.key_norm = Norm(shape.norm, shape.head_dim, epsilon=shape.norm_epsilon)
+        self.out = make(heads, shape.width, bias=shape.out_bias, stddev=shape.residual_stddev)
+
+    def __call__(
+        self, hidden_BLD: jax.Array, sight: Sight, layer: Layer, memory: Memory | None = None
+    ) -> tuple[jax.Array, Memory | None]:
+        """Return what is read, and the memory with the keys and values of these positions written to their places."""
+        query_BLHK, key_BLGK, value_BLGK = self._heads(hidden_BLD)
+        if self.shape.qk_norm:
+            query_BLHK, key_BLGK = self.query_norm(query_BLHK), self.key_norm(key_BLGK)
+        if layer.rotation_2BLF is not None:
+            query_BLHK, key_BLGK = (rope.rotate(part, layer.rotation_2BLF) for part in (query_BLHK, key_BLGK))
+        if memory is not None:
+            assert sight.places_L is not None
+            memory = Memory(
+                *(
+                    jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), sight.places_L[0], axis=1)
+                    for kept, new in zip(memory, (key_BLGK, value_BLGK), strict=True)
+                )
+            )
+            key_BLGK, value_BLGK = memory
         read_BLHK = attention.attend(
-            qkv_BL3HK[:, :, 0],
-            qkv_BL3HK[:, :, 1],
-            qkv_BL3HK[:, :, 2],
-            segments_BL,
-            dtype=self.shape.dtype,
-            implementation=self.shape.attention,
+            query_BLHK,
+            key_BLGK,
+            value_BLGK,
+            sight,
+            window=layer.window,
+            scale=self.shape.query_scale,
+            dtype=self.how.dtype,
+            implementation=self.how.attention,
         )
-        return self.out(_kept(read_BLHK.reshape(batch, length, width), self.shape.dtype))
+        return self.out(_kept(read_BLHK.reshape(*hidden_BLD.shape[:2], -1), self.how.dtype)), memory
+
+    def _heads(self, hidden_BLD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        batch, length, _ = hidden_BLD.shape
+        if self.shape.fused_qkv:
+            qkv_BL3HK = _kept(self.qkv(hidden_BLD), self.how.dtype).reshape(
+                batch, length, 3, self.shape.num_heads, self.shape.head_dim
+            )
+            return qkv_BL3HK[:, :, 0], qkv_BL3HK[:, :, 1], qkv_BL3HK[:, :, 2]
+        query_BLHK, key_BLGK, value_BLGK = (
+            _kept(product(hidden_BLD), self.how.dtype).reshape(batch, length, -1, self.shape.head_dim)
+            for product in (self.query, self.key, self.value)
+        )
+        return query_BLHK, key_BLGK, value_BLGK
 
 
 class Mlp(nnx.Module):
-    """Two products with a GELU (tanh form) between them."""
+    """Two products with an activation between them; in a gated one a third multiplies what was activated."""
 
-    def __init__(self, shape: Shape, rngs: nnx.Rngs):
-        inner = 4 * shape.width
-        self.dtype = shape.dtype
-        self.up = Dense(shape.width, (inner,), stddev=shape.init_stddev, dtype=shape.dtype, rngs=rngs)
-        self.down = Dense(inner, (shape.width,), stddev=_residual_stddev(shape), dtype=shape.dtype, rngs=rngs)
+    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+        self.shape, self.how = shape, how
+
+        def make(inputs: int, features: int, stddev: float) -> Dense:
+            return Dense(inputs, (features,), bias=shape.mlp_bias, stddev=stddev, dtype=how.dtype, rngs=rngs)
+
+        if shape.gated:
+            self.gate = make(shape.width, shape.mlp_width, shape.init_stddev)
+        self.up = make(shape.width, shape.mlp_width, shape.init_stddev)
+        self.down = make(shape.mlp_width, shape.width, shape.residual_stddev)
 
     def __call__(self, hidden_BLD: jax.Array) -> jax.Array:
-        inner_BLF = _kept(self.up(hidden_BLD), self.dtype).astype(jnp.float32)
-        return self.down(jax.nn.gelu(inner_BLF, approximate=True))
+        inner_BLF = _kept(self.up(hidden_BLD), self.how.dtype).astype(jnp.float32)
+        if self.shape.gated:
+            gate_BLF = _kept(self.gate(hidden_BLD), self.how.dtype).astype(jnp.float32)
+            return self.down(activate(self.shape.activation, gate_BLF) * inner_BLF)
+        return self.down(activate(self.shape.activation, inner_BLF))
 
 
 class Block(nnx.Module):
     """A pre-norm transformer block."""
 
-    def __init__(self, shape: Shape, rngs: nnx.Rngs):
-        self.rate = shape.dropout
-        self.attention_norm = LayerNorm(shape.width, epsilon=shape.norm_epsilon)
-        self.attention = Attention(shape, rngs)
-        self.mlp_norm = LayerNorm(shape.width, epsilon=shape.norm_epsilon)
-        self.mlp = Mlp(shape, rngs)
+    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+        self.shape, self.how = shape, how
 
-    def __call__(self, hidden_BLD: jax.Array, segments_BL: jax.Array, key: jax.Array | None) -> jax.Array:
+        def norm() -> Norm:
+            return Norm(shape.norm, shape.width, epsilon=shape.norm_epsilon)
+
+        self.attention_norm = norm()
+        self.attention = Attention(shape, how, rngs)
+        self.mlp_norm = norm()
+        self.mlp = Mlp(shape, how, rngs)
+        if shape.post_norms:
+            self.attention_post_norm = norm()
+            self.mlp_post_norm = norm()
+
+    def __call__(
+        self, hidden_BLD: jax.Array, sight: Sight, layer: Layer, key: jax.Array | None, memory: Memory | None = None
+    ) -> tuple[jax.Array, Memory | None]:
         keys = (None, None) if key is None else jax.random.split(key)
-        read_BLD = self.attention(self.attention_norm(hidden_BLD), segments_BL)
-        hidden_BLD = _kept(hidden_BLD + dropout(read_BLD, self.rate, keys[0]), jnp.dtype(jnp.float32))
-        return hidden_BLD + dropout(self.mlp(self.mlp_norm(hidden_BLD)), self.rate, keys[1])
+        read_BLD, memory = self.attention(self.attention_norm(hidden_BLD), sight, layer, memory)
+        if self.shape.post_norms:
+            read_BLD = self.attention_post_norm(read_BLD)
+        hidden_BLD = hidden_BLD + dropout(read_BLD, self.how.dropout, keys[0])
+        hidden_BLD = _kept(hidden_BLD, jnp.dtype(jnp.float32))
+        inner_BLD = self.mlp(self.mlp_norm(hidden_BLD))
+        if self.shape.post_norms:
+            inner_BLD = self.mlp_post_norm(inner_BLD)
+        return hidden_BLD + dropout(inner_BLD, self.how.dropout, keys[1]), memory
 
 
 class Decoder(nnx.Module):
     """Tokens to the hidden states that `head()` turns into logits.
 
-    Parameters: `tokens/embedding` (V, D), `positions/embedding` (L, D), `blocks/...` with a leading axis N, `norm/...`.
+    Parameters: `tokens/embedding` (V, D), `positions/embedding` (L, D) where they are learnt, `blocks/...` with an axis
+    N in front, `norm/...`, and `lm_head/embedding` (V, D) where it is not the token embedding.
     """
 
-    def __init__(self, shape: Shape, rngs: nnx.Rngs):
-        self.shape = shape
+    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+        self.shape, self.how = shape, how
         self.tokens = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
-        self.positions = Embedding(shape.context_length, shape.width, stddev=shape.position_stddev, rngs=rngs)
-        make_blocks = nnx.vmap(lambda rngs: Block(shape, rngs), in_axes=0, out_axes=0)
+        if shape.learned_positions:
+            self.positions = Embedding(shape.context_length, shape.width, stddev=shape.position_stddev, rngs=rngs)
+        make_blocks = nnx.vmap(lambda rngs: Block(shape, how, rngs), in_axes=0, out_axes=0)
         self.blocks = make_blocks(rngs.split(shape.num_layers))
-        self.norm = LayerNorm(shape.width, epsilon=shape.norm_epsilon)
+        self.norm = Norm(shape.norm, shape.width, epsilon=shape.norm_epsilon)
+        if not shape.tied:
+            self.lm_head = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
 
     def __call__(
         self, tokens_BL: jax.Array, segments_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None = None
     ) -> jax.Array:
         """Return hidden_BLD after the last norm, float32. With a key, dropout is on."""
-        shape = self.shape
-        keys = None if key is None else jax.random.split(key, shape.num_layers + 1)
-        hidden_BLD = self.tokens(tokens_BL) + self.positions(positions_BL)
-        hidden_BLD = dropout(hidden_BLD, shape.dropout, None if keys is None else keys[-1])
-        graphdef, stacked = nnx.split(self.blocks)
+        keys = None if key is None else jax.random.split(key, self.shape.num_layers + 1)
+        hidden_BLD = dropout(
+            self._embedded(tokens_BL, positions_BL), self.how.dropout, None if keys is None else keys[-1]
+        )
+        sight = Sight(segments_BL, segments_BL, None)
+        layers, graphdef, stacked = self._layers(positions_BL), *nnx.split(self.blocks)
 
-        def block(hidden_BLD: jax.Array, layer: tuple[nnx.State, jax.Array | None]) -> tuple[jax.Array, None]:
-            parameters, layer_key = layer
-            return nnx.merge(graphdef, parameters)(hidden_BLD, segments_BL, layer_key), None
+        def block(
+            hidden_BLD: jax.Array, part: tuple[nnx.State, jax.Array | None, jax.Array | None]
+        ) -> tuple[jax.Array, None]:
+            parameters, kind, layer_key = part
+            return nnx.merge(graphdef, parameters)(hidden_BLD, sight, _of_kind(layers, kind), layer_key)[0], None
 
-        # What is cheap (norms, GELU, softmax) is always computed again in the backward pass: saving it costs more
-        # memory traffic than it saves arithmetic. With remat the products are, too.
+        # What is cheap (norms, activations, softmax) is always computed again in the backward pass: saving it costs
+        # more memory traffic than it saves arithmetic. With remat the products are, too.
         policies = jax.checkpoint_policies
-        policy = policies.nothing_saveable if shape.remat else policies.save_only_these_names("kept")
+        policy = policies.nothing_saveable if self.how.remat else policies.save_only_these_names("kept")
         body = jax.checkpoint(block, prevent_cse=False, policy=policy)
-        layer_keys = None if keys is None else keys[:-1]
-        hidden_BLD, _ = jax.lax.scan(body, hidden_BLD, (stacked, layer_keys), unroll=shape.scan_unroll)
+        parts = (stacked, self._kinds(), None if keys is None else keys[:-1])
+        hidden_BLD, _ = jax.lax.scan(body, hidden_BLD, parts, unroll=self.how.scan_unroll)
         return self.norm(hidden_BLD)
 
+    def extend(
+        self, tokens_BL: jax.Array, positions_BL: jax.Array, sight: Sight, memory: Memory
+    ) -> tuple[jax.Array, Memory]:
+        """Return hidden_BLD of tokens that follow those in the memory, and the memory with them, at sight.places_L."""
+        layers, graphdef, stacked = self._layers(positions_BL), *nnx.split(self.blocks)
+
+        def body(hidden_BLD: jax.Array, part: tuple[nnx.State, jax.Array | None, Memory]) -> tuple[jax.Array, Memory]:
+            parameters, kind, kept = part
+            block = nnx.merge(graphdef, parameters)
+            hidden_BLD, written = block(hidden_BLD, sight, _of_kind(layers, kind), None, kept)
+            assert written is not None
+            return hidden_BLD, written
+
+        parts = (stacked, self._kinds(), memory)
+        hidden_BLD, memory = jax.lax.scan(body, self._embedded(tokens_BL, positions_BL), parts)
+        return self.norm(hidden_BLD), memory
+
+    def empty_memory(self, batch: int, length: int) -> Memory:
+        """Return a memory for `length` tokens of `batch` sequences."""
+        shape = (self.shape.num_layers, batch, length, self.shape.num_kv_heads, self.shape.head_dim)
+        return Memory(jnp.zeros(shape, self.how.dtype), jnp.zeros(shape, self.how.dtype))
+
     def head(self) -> jax.Array:
-        """Return the matrix whose rows score the tokens; GPT-2 ties it to the token embedding."""
-        return self.tokens.embedding[...]
+        """Return the matrix whose rows score the tokens."""
+        return (self.tokens if self.shape.tied else self.lm_head).embedding[...]
+
+    def _embedded(self, tokens_BL: jax.Array, positions_BL: jax.Array) -> jax.Array:
+        hidden_BLD = self.tokens(tokens_BL)
+        if self.shape.embedding_scale != 1.0:
+            hidden_BLD = hidden_BLD * self.shape.embedding_scale
+        return hidden_BLD + self.positions(positions_BL) if self.shape.learned_positions else hidden_BLD
+
+    def _layers(self, positions_BL: jax.Array) -> list[Layer]:
+        """Return what a block must know, for each kind of layer."""
+        return [Layer(kind.window, _rotation(kind, self.shape.head_dim, positions_BL)) for kind in self.shape.kinds]
+
+    def _kinds(self) -> jax.Array | None:
+        """Return the number of each layer's kind; None where all are one."""
+        kinds = self.shape.kinds
+        return None if len(kinds) == 1 else jnp.array([kinds.index(kind) for kind in self.shape.layers])
+
+
+def _rotation(kind: Kind, head_dim: int, positions_BL: jax.Array) -> jax.Array | None:
+    return None if kind.rope is None else rope.rotation(kind.rope, head_dim, positions_BL)
+
+
+def _of_kind(layers: list[Layer], kind: jax.Array | None) -> Layer:
+    """Return the layer of a kind that only the scan knows."""
+    if kind is None:
+        return layers[0]
+    return jax.tree.map(lambda *values: jnp.stack(values)[kind], *layers)
 
 
 def _kept(activation: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Mark what the backward pass keeps instead of computing it again, in the type that products take anyway."""
     return checkpoint_name(activation.astype(dtype), "kept")
-
-
-def _residual_stddev(shape: Shape) -> float:
-    # Two additions to the residual stream a layer; scaled so that its variance does not grow with depth.
-    return shape.init_stddev * (2 * shape.num_layers) ** -0.5

@@ -1,4 +1,4 @@
-"""The layers every architecture is built from: matrix product, embedding, layer norm, dropout.
+"""The layers every architecture is built from: matrix product, embedding, norm, dropout.
 
 Types are decided here and in `products`: parameters, activations, softmax and sums are float32; only the operands of
 matrix products are cast to the compute dtype, and on accelerators what goes from one product to the next.
@@ -14,21 +14,23 @@ from codex_jax.models import lookup, products
 
 
 class Dense(nnx.Module):
-    """A product with a kernel over the last axis, plus a bias: (..., D) -> (..., F).
+    """A product with a kernel over the last axis, plus a bias if it has one: (..., D) -> (..., F).
 
     `features` may be several axes, e.g. (3, D) for the query, key and value of attention.
     """
 
-    def __init__(self, inputs: int, features: tuple[int, ...], *, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs):
+    def __init__(
+        self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
+    ):
         self.dtype = dtype
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
-        self.bias = nnx.Param(jnp.zeros(features))
+        self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        kernel, bias = self.kernel[...], self.bias[...]
-        features = bias.shape
+        kernel = self.kernel[...]
         flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
-        return flat.reshape(*hidden.shape[:-1], *features) + jnp.broadcast_to(bias, (*hidden.shape[:-1], *features))
+        product = flat.reshape(*hidden.shape[:-1], *kernel.shape[1:])
+        return product if self.bias is None else product + jnp.broadcast_to(self.bias[...], product.shape)
 
 
 class Embedding(nnx.Module):
@@ -41,20 +43,34 @@ class Embedding(nnx.Module):
         return lookup.look_up(self.embedding[...], indices)
 
 
-class LayerNorm(nnx.Module):
-    """Layer normalisation over the last axis (Ba et al. 2016), in float32."""
+class Norm(nnx.Module):
+    """Normalisation over the last axis, in float32.
 
-    def __init__(self, width: int, *, epsilon: float):
-        self.epsilon = epsilon
-        self.scale = nnx.Param(jnp.ones(width))
-        self.bias = nnx.Param(jnp.zeros(width))
+    `kind`: layer (Ba et al. 2016), rms (Zhang and Sennrich 2019), or rms_plus_one, whose scale is kept less one.
+    """
 
-    def __call__(self, hidden_BLD: jax.Array) -> jax.Array:
-        mean_BL1 = jnp.mean(hidden_BLD, axis=-1, keepdims=True)
-        centred_BLD = hidden_BLD - mean_BL1
-        variance_BL1 = jnp.mean(jnp.square(centred_BLD), axis=-1, keepdims=True)
-        normal_BLD = centred_BLD * jax.lax.rsqrt(variance_BL1 + self.epsilon)
-        return normal_BLD * self.scale[...][None, None] + self.bias[...][None, None]
+    def __init__(self, kind: str, width: int, *, epsilon: float):
+        self.kind, self.epsilon = kind, epsilon
+        self.scale = nnx.Param(jnp.zeros(width) if kind == "rms_plus_one" else jnp.ones(width))
+        if kind == "layer":
+            self.bias = nnx.Param(jnp.zeros(width))
+
+    def __call__(self, hidden: jax.Array) -> jax.Array:
+        centred = hidden.astype(jnp.float32)
+        if self.kind == "layer":
+            centred = hidden - jnp.mean(hidden, axis=-1, keepdims=True)
+        variance = jnp.mean(jnp.square(centred), axis=-1, keepdims=True)
+        normal = centred * jax.lax.rsqrt(variance + self.epsilon)
+        alike = (1,) * (hidden.ndim - 1) + (-1,)
+        scale = self.scale[...].reshape(alike)
+        if self.kind == "layer":
+            return normal * scale + self.bias[...].reshape(alike)
+        return normal * (1.0 + scale if self.kind == "rms_plus_one" else scale)
+
+
+def activate(name: str, inner: jax.Array) -> jax.Array:
+    """Apply gelu, gelu_tanh (Hendrycks and Gimpel 2016) or silu (Elfwing et al. 2017), element by element."""
+    return jax.nn.silu(inner) if name == "silu" else jax.nn.gelu(inner, approximate=name == "gelu_tanh")
 
 
 def dropout(hidden: jax.Array, rate: float, key: jax.Array | None) -> jax.Array:

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from codex_jax import config
+from codex_jax.models.architecture import Architecture
 from codex_jax.training import cpu_peak
 
 
@@ -23,13 +23,16 @@ PEAK = {
 }
 
 
-def per_token(model: config.Model, num_parameters: int, sequence_length: int) -> float:
-    """Return FLOPs of forward and backward for one token (PaLM, app. B): 6 x parameters + 12 x layers x width x length.
+def per_token(shape: Architecture, num_parameters: int, sequence_length: int) -> float:
+    """Return FLOPs of forward and backward for one token (PaLM, app. B): 6 x parameters + 12 x heads' width x length.
 
-    Position embeddings are looked up, not multiplied, and do not count; the tied head does.
+    The latter in every layer, with its window where that is shorter. Embeddings are looked up, not multiplied, and do
+    not count; the head does, tied or not.
     """
-    multiplied = num_parameters - model.context_length * model.width
-    return 6.0 * multiplied + 12.0 * model.num_layers * model.width * sequence_length
+    looked_up = shape.context_length * shape.width if shape.learned_positions else 0
+    looked_up += 0 if shape.tied else shape.vocab_size * shape.width
+    seen = sum(min(kind.window or sequence_length, sequence_length) for kind in shape.layers)
+    return 6.0 * (num_parameters - looked_up) + 12.0 * shape.num_heads * shape.head_dim * seen
 
 
 def peak(dtype: jnp.dtype) -> float | None:

@@ -42,7 +42,7 @@ def of_batch(
     tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
     model = definition.bind(parameters)
     hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
-    return next_token(hidden_BLD, model.head(), targets_BL, weights_BL, chunk=chunk, dtype=model.shape.dtype)
+    return next_token(hidden_BLD, model.head(), targets_BL, weights_BL, chunk=chunk, dtype=model.how.dtype)
 
 
 def next_token(

@@ -80,7 +80,7 @@ def test_numbers_equal_torch_side_by_side(torch_oracle: ModuleType, size: str, m
     monkeypatch.syspath_prepend(GOLDEN.parent)
     import make_gpt2_torch
 
-    published = dataclasses.replace(config.Config().model, compute_dtype="float32")
+    published = dataclasses.replace(build.decided(config.Config()).model, compute_dtype="float32")
     model = gpt2_weights.SMALL if size == "small" else published
     expected_loss, expected_norm, expected_logits = make_gpt2_torch.compute(model, rows=2, length=40)
     parameters = gpt2_weights.ours(gpt2_weights.published_names(model, seed=1), model)

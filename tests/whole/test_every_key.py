@@ -47,6 +47,11 @@ class Effect(NamedTuple):
 EFFECTS: dict[str, Effect] = {
     "run.seed": Effect(1, observers.batches),
     "model.name": Effect("gtp2", observers.refusal),
+    "model.architecture": Effect('{"model_type": "gtp2"}', observers.refusal),
+    "model.weights": Effect("nowhere", observers.refusal),
+    "model.num_kv_heads": Effect(1, observers.refusal),
+    "model.head_dim": Effect(4, observers.refusal),
+    "model.mlp_width": Effect(48, observers.program),
     "model.vocab_size": Effect(384, observers.program),
     "model.context_length": Effect(64, observers.program),
     "model.num_layers": Effect(4, observers.program),
