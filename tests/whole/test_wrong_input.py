@@ -107,9 +107,14 @@ def test_usage_error_names_what_is_wrong(
 
 def test_several_mistakes_are_all_listed(usage: Callable[[list[str]], str]) -> None:
     message = usage(
-        ["--config.model.nme=x", "--config.model.width=33", "--config.train.num_steps=0", "--config.model.dropout=2"]
+        [
+            "--config.model.nme=x",
+            "--config.model.context_length=99",
+            "--config.train.num_steps=0",
+            "--config.model.dropout=2",
+        ]
     )
-    assert "4 mistakes" in message and "model.width=33 is not a multiple" in message
+    assert "4 mistakes" in message and "is longer than model.context_length=99" in message
     for part in ("did you mean model.name?", "train.num_steps=0 is too small", "model.dropout=2.0 is too large"):
         assert part in message
 
