@@ -114,7 +114,7 @@ def test_several_mistakes_are_all_listed(usage: Callable[[list[str]], str]) -> N
             "--config.model.dropout=2",
         ]
     )
-    assert "4 mistakes" in message and "is longer than model.context_length=4" in message
+    assert "5 mistakes" in message and "is longer than model.context_length=4" in message
     for part in ("did you mean model.name?", "train.num_steps=0 is too small", "model.dropout=2.0 is too large"):
         assert part in message
 
