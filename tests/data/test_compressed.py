@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import stores
 import zstandard
 from corpora import TOKENIZER, resolve, text, write_jsonl
 
-from codex_jax import config
+from codex_jax import cache, config, console
+from codex_jax.cli import app
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
 from codex_jax.data.batch import Batch
@@ -357,10 +359,31 @@ def test_settings_name_the_expansion_where_it_decides_documents(tmp_path: Path) 
         stores.open_stream(stores.settings_for(path, tmp_path / "store", data__max_expansion=50.0))
 
 
-def test_lost_rest_of_a_file_is_said_once_when_a_store_is_built(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("command", [["show", "--batch=300"], ["build"], ["split", "--out=parts"]])
+def test_lost_rest_of_a_file_is_said_once_by_every_command(
+    tmp_path: Path, command: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path, _ = broken(tmp_path, ".gz", "torn")
-    stores.build(stores.settings_for(path, tmp_path / "store"))
-    assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+    given = {"data.paths": path, "data.sequence_length": 32, "tokenizer.vocab_size": 300, "data.max_quarantined": 1}
+    flags = [f"--config.{name}={value}" for name, value in given.items() if command[0] != "split" or "data." in name]
+    gpt2 = Path(__file__).resolve().parents[2] / "configs/gpt2.py:tiny"
+    for _ in range(2):  # one command knows nothing of another
+        capsys.readouterr()
+        assert app.main(["data", *command, f"--config={gpt2}", *flags]) == 0
+        assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+        shutil.rmtree(tmp_path / "parts", ignore_errors=True)
+        shutil.rmtree(cache.directory("stores"), ignore_errors=True)
+
+
+def test_lost_rest_of_a_file_is_said_once_in_training_and_validation(tmp_path: Path, capsys: Any) -> None:
+    settings = settings_for(broken(tmp_path, ".gz", "torn")[0], data__max_quarantined=1.0)
+    mixture = pipeline.open_mixture(settings.data)
+    console.prepare()
+    _, held_out = pipeline.validation_batches(settings, mixture, TOKENIZER, 400)
+    accounts.write_exceptions(writer.Nowhere(), 0, "validation", held_out)
+    accounts.write_exceptions(writer.Nowhere(), 1, "train", epoch(settings))
+    assert held_out.rows and capsys.readouterr().err.count("the rest of the file is not read, ") == 1
 
 
 # Files that change
