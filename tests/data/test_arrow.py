@@ -65,7 +65,7 @@ def test_bad_row_is_named_by_its_number(tmp_path: Path) -> None:
     rows = [{"text": None if number == 5 else text(number)} for number in range(9)]
     found, report = read(write(tmp_path / "a.arrow", rows, 2), data__window_bytes=1024)
     assert len(found) == 8
-    assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but a NoneType"
+    assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but null"
 
 
 def test_table_without_the_columns_has_no_document(tmp_path: Path) -> None:
