@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codex_jax import config, inflate
+from codex_jax import amounts, config, inflate
 from codex_jax.data import hf, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
@@ -144,7 +144,7 @@ def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation
             line = f"\n{file.name}\0{look.seen.size}\0{look.ends}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
-        raise AssetError(f"all {len(files)} files of {key} are empty; name others")
+        raise AssetError(f"all that {key} names is empty ({amounts.counted(len(files), 'file')}); name others")
     sizes_F, versions_F = np.array(seen, np.int64).T
     texts_F = np.array(texts, np.int64)
     return Corpus(

@@ -100,9 +100,9 @@ def test_plain_text_sets_what_is_not_learnt_in_braces() -> None:
         "    {a}b{c}",
         "  document 2, positions 0 to 1",
         "    {d}e",
-        "  padding, 1 tokens",
+        "  padding, 1 token",
     ]
-    assert batch_text.summary(BATCH) == "1 rows of 6 tokens, 5 read, 2 learnt, 1 padding"
+    assert batch_text.summary(BATCH) == "1 row of 6 tokens, 5 read, 2 learnt, 1 padding"
 
 
 def test_colours_say_the_same() -> None:

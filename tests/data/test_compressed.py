@@ -138,7 +138,7 @@ NUMBERS = {"x y": range(100), "🙂\n": range(100, 200), "plain": range(200, 300
     ("name", "content", "message"),
     [
         ("a.jsonl.gz", b"", "a.jsonl.gz is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "are empty"),
+        ("a.jsonl.gz", gzip.compress(b""), "is empty"),
         ("a.txt.zst", zstandard.compress("some text".encode("utf-16")), "a.txt.zst is UTF-16 or UTF-32"),
         ("a.txt.gz", gzip.compress("some text".encode("utf-16-le") * 9), "NUL: it is UTF-16"),
         ("a.parquet.gz", b"PAR1", "a.parquet.gz is compressed, which data.source=parquet cannot read"),

@@ -158,7 +158,7 @@ def test_standard_library_is_the_default_and_all_of_it_is_utf8() -> None:
         (lambda tmp: os.mkfifo(tmp / "pipe") or tmp / "pipe", "neither a file nor a directory"),
         (lambda tmp: wide(tmp / "wide.txt"), "is UTF-16 or UTF-32"),
         (lambda tmp: wide(tmp / "wide.txt", "utf-16-le"), r"wide\.txt are NUL: it is UTF-16"),
-        (lambda tmp: empty(tmp / "empty.txt").parent, "are empty"),
+        (lambda tmp: empty(tmp / "empty.txt").parent, r"all that data\.paths names is empty \(1 file\)"),
     ],
 )
 def test_path_that_leads_nowhere_is_refused(tmp_path: Path, make: object, message: str) -> None:
@@ -182,7 +182,7 @@ def wide(path: Path, encoding: str = "utf-16") -> Path:
         ("nowhere.txt", r"nowhere\.txt does not exist; correct data\.validation_paths"),
         ("*.none", r"no file matches .*; correct data\.validation_paths"),
         ("empty.txt", r"empty\.txt is empty; fill it or leave it out of data\.validation_paths"),
-        ("", r"all 1 files of data\.validation_paths are empty"),
+        ("", r"all that data\.validation_paths names is empty \(1 file\)"),
     ],
 )
 def test_validation_path_that_leads_nowhere_is_refused_by_its_key(tmp_path: Path, name: str, message: str) -> None:

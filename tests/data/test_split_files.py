@@ -95,7 +95,7 @@ def test_counts_are_whole_and_off_by_less_than_one(number: int, parts: list[int]
         ("0.6,0.6,-0.2", "has a part that is not above 0"),
         ("0.8,0.2,0", "has a part that is not above 0"),
         ("0.8,0.2,0.2", "adds up to 1.2, not 1"),
-        ("1", "has 1 parts"),
+        ("1", "has 1 part:"),
         ("0.4,0.3,0.2,0.1", "has 4 parts"),
         ("most,some", "is not a list of numbers"),
         ("1/0,1", "is not a list of numbers"),
