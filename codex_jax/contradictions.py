@@ -51,12 +51,12 @@ _RULES = (
     _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
-        "safety.enabled={} needs a reason, which is recorded: safety.bypass_reason=WHY",
+        "safety.enabled=false needs a reason, which is recorded: safety.bypass_reason=WHY",
     ),
     _Rule(
         ("safety.bypass", "safety.bypass_reason"),
         lambda bypass, reason: not bypass or reason.strip(),
-        "safety.bypass={} needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
+        "safety.bypass=true needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
         "CODEX_SAFETY_BYPASS_REASON",
     ),
     _Rule(
