@@ -69,11 +69,6 @@ _RULES = (
 _SOURCE_RULES = (
     _Rule(
         ("source", "paths"),
-        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
-        "{0}.source={1} reads files: name them in {0}.paths",
-    ),
-    _Rule(
-        ("source", "paths"),
         lambda source, paths: not paths or source.lower() != "stdlib",
         "{0}.source={1} reads no {0}.paths: leave one of them out",
     ),

@@ -79,7 +79,6 @@ def test_all_violations_are_listed_at_once() -> None:
         ({"optimizer__final_learning_rate": 1.0}, "optimizer.final_learning_rate=1.0"),
         ({"generate__num_tokens": 1024}, "generate.num_tokens=1024"),
         ({"data__validation_fraction": 0.0}, "data.validation_fraction=0"),
-        ({"data__source": "jsonl"}, "data.source=jsonl"),
         ({"safety__enabled": False}, "safety.enabled=false needs a reason"),
         ({"safety__bypass": True}, "safety.bypass=true needs a reason"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),

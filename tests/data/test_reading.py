@@ -208,17 +208,23 @@ def test_name_of_a_source_may_be_written_in_any_case(tmp_path: Path) -> None:
     assert (ours.source, ours.fingerprint) == ("stdlib", theirs.fingerprint)
 
 
+@pytest.mark.parametrize("paths", [(), ("rows.xml",)])
+def test_source_that_does_not_exist_is_told_from_one_without_files(paths: tuple[str, ...]) -> None:
+    there = r"there are: arrayrecord, arrow, csv, hf, jsonl, parquet, stdlib, text$"
+    with pytest.raises(ConfigError, match=r"^data\.source=xml does not exist; " + there):
+        open_paths(*paths, data__source="xml")
+    with pytest.raises(ConfigError, match=r"^data\.source=jsnl does not exist \(did you mean jsonl\?\); " + there):
+        open_paths(*paths, data__source="jsnl")
+    with pytest.raises(ConfigError, match=r"^data\.source=jsonl reads files: name them in data\.paths$"):
+        open_paths(data__source="jsonl")
+
+
 def test_mixed_kinds_of_files_need_a_source(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", range(3))
     (tmp_path / "b.txt").write_text("text")
     with pytest.raises(ConfigError, match=r"a\.jsonl \(jsonl\) and .*b\.txt \(text\); name one in data\.source"):
         open_paths(tmp_path)
     assert len(open_paths(tmp_path, data__source="jsonl").files) == 1
-
-
-def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no 'jsonlines'.*arrayrecord, arrow, csv, hf, jsonl, parquet, stdlib, text"):
-        open_paths(write_jsonl(tmp_path / "a.jsonl", range(3)), data__source="jsonlines")
 
 
 def test_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:
