@@ -112,8 +112,10 @@ def _sought(
         yield from source.read(file, seen.size, unit, data)
 
 
-def open_corpus(data: config.Data, key: str) -> Corpus:
-    """Find the files of the corpus and look at both ends of each; `key` is what its settings are called.
+def open_corpus(data: config.Data, key: str, called: str = "") -> Corpus:
+    """Find the files of the corpus and look at both ends of each.
+
+    `key` is what its settings are called, `called` what data.paths are where they were not given as a setting.
 
     Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
     """
@@ -124,7 +126,7 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
         name = f"{key}.validation_paths"
         split = hf.Wanted("", "validation", f"name the directory or the files of one in {name}")
         validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
-    name = f"{key}.paths"
+    name = called or f"{key}.paths"
     split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
     return _open(sources.find(data.source, data.paths, name, split), name, data, validation)
 

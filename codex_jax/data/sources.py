@@ -122,7 +122,7 @@ def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple
 
 
 def _check(source: str, paths: Sequence[str], key: str) -> None:
-    section = key.rpartition(".")[0]
+    section = key.rpartition(".")[0] or "data"
     if source and source not in (names := SOURCES.names()):
         near = schema.nearest(source, names)
         raise ConfigError(f"{section}.source={source} does not exist{near}; there are: {', '.join(names)}")

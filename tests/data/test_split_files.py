@@ -302,11 +302,13 @@ def test_what_cannot_be_split_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         "name the files to split": [],
         "are held out already": [rows, f"--config.data.validation_paths={rows}"],
         "split the files of each on their own": [f"--config.data.mix.a.paths={rows}"],
-        "does not exist": [tmp_path / "nowhere.jsonl"],
+        "nowhere.jsonl does not exist; correct PATH": [tmp_path / "nowhere.jsonl"],
+        "does not exist; correct data.paths": [f"--config.data.paths={tmp_path / 'nowhere.jsonl'}"],
+        "data.source=xml does not exist": [rows, "--config.data.source=xml"],
         "unknown argument --seeds=1": [rows, "--seeds=1"],
     }
     for expected, args in cases.items():
-        assert split(*args, "--out", out) == (3 if expected == "does not exist" else 2)
+        assert split(*args, "--out", out) == (3 if "; correct " in expected else 2)
         assert expected in capsys.readouterr().err
     out.mkdir()
     assert split(rows, "--out", out) == 0  # an empty directory is as good as none
