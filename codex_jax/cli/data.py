@@ -87,7 +87,9 @@ def _verify_split(directory: Path) -> tuple[dict[str, Any], list[str]]:
 @click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar="[PATH ...] [--config.key=value ...]")
 @click.option("--config", "spec", default="", metavar="FILE[:SIZE]", help="A file of configs/ that names the sources.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is not there yet.")
-@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and, with a third, test.")
+@click.option(
+    "--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and, with a third, test."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="data.seed where it is not given.")
 @click.option("--stable", is_flag=True, help="Cut by hash, not by count: another document moves none.")
 @click.option(

@@ -24,7 +24,10 @@ ipc = pytest.importorskip("pyarrow.ipc", reason="needs the extra hf")
 
 
 def write(path: Path, rows: list[dict[str, Any]], batch: int, **options: Any) -> Path:
-    table = pyarrow.Table.from_pylist(rows)
+    return write_table(path, pyarrow.Table.from_pylist(rows), batch, **options)
+
+
+def write_table(path: Path, table: Any, batch: int, **options: Any) -> Path:
     kind = options.pop("kind", ipc.new_stream)
     with kind(str(path), table.schema, options=ipc.IpcWriteOptions(**options)) as file:
         file.write_table(table, batch)
@@ -66,6 +69,27 @@ def test_bad_row_is_named_by_its_number(tmp_path: Path) -> None:
     found, report = read(write(tmp_path / "a.arrow", rows, 2), data__window_bytes=1024)
     assert len(found) == 8
     assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but null"
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_row_that_is_no_utf8_is_a_bad_one_and_the_others_are_read(tmp_path: Path, kind: str) -> None:
+    texts = [b"caf\xe9, of a text" if number == 300 else text(number).encode() for number in range(310)]
+    made = pyarrow.array(texts, pyarrow.binary()).cast(kind.replace("string", "binary")).view(kind)
+    path = write_table(tmp_path / "a.arrow", pyarrow.table({"text": made}), 100)
+    found, report = read(path)
+    assert found == [text(number) for number in range(310) if number != 300]
+    assert [(row.line, row.reason) for row in report.rows] == [(301, "not UTF-8")]
+
+
+def test_message_that_is_no_utf8_costs_its_chat_alone(tmp_path: Path) -> None:
+    said = pyarrow.array([b"a", b"b", b"c\xff", b"d"], pyarrow.binary()).view("string")
+    role = pyarrow.array(["user", "assistant"] * 2)
+    messages = pyarrow.ListArray.from_arrays(
+        [0, 2, 4], pyarrow.StructArray.from_arrays([role, said], ["role", "content"])
+    )
+    path = write_table(tmp_path / "a.arrow", pyarrow.table({"messages": messages}), 100)
+    found, report = read(path)
+    assert found == ["a|b"] and [(row.line, row.reason) for row in report.rows] == [(2, "not UTF-8")]
 
 
 def test_table_without_the_columns_has_no_document(tmp_path: Path) -> None:
