@@ -75,8 +75,8 @@ _SOURCE_RULES = (
 )
 
 
-def between(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, from the values that are each right alone by their dotted names."""
+def between(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, from the values that are each right alone by their dotted names, and those of each key."""
     for names, holds, says in _RULES:
         found = [values[name] for name in names if name in values]
         if len(found) == len(names) and not holds(*found):
@@ -98,14 +98,15 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
                 "data.validation_fraction=0 leaves nothing to validate on: raise it or name "
                 f"{section_name}.validation_paths"
             )
-    yield from _mixture(values, mixed)
+    yield from _mixture(values, defaults, mixed)
     yield from _processes(values)
 
 
-def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
-    beside = [name for name in ("source", "paths", "validation_paths") if values.get(f"data.{name}")]
+def _mixture(values: Mapping[str, Any], defaults: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
+    of_each = [name.rpartition(".")[2] for name in values if mixed and name.startswith(f"{mixed[0]}.")]
+    beside = [name for name in of_each if (full := f"data.{name}") in values and values[full] != defaults[full]]
     if mixed and beside:
-        yield f"data.mix names the sources: leave out data.{beside[0]}, or make it a source of the mixture"
+        yield f"data.mix names the sources: leave out data.{beside[0]}, or say it of a source: {mixed[0]}.{beside[0]}"
     for name in mixed:  # a misspelt name would be the standard library without a word
         if values.get(f"{name}.source") == "" and values.get(f"{name}.paths") == ():
             yield f"{name} names neither files nor a source: set {name}.paths, or {name}.source=stdlib"

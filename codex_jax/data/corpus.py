@@ -17,7 +17,7 @@ from codex_jax.data import hf, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
 from codex_jax.data.tape import Slot, Tape
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
@@ -26,6 +26,9 @@ _SAMPLE_BYTES = 65_536
 _LOOKS_AT_ONCE = 16
 # Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
 _MOST_ZEROS = 0.05
+_TEXT = {"text", "stdlib"}
+_ROWS = {"jsonl", "csv", "parquet", "arrayrecord", "arrow"}
+_DEFAULTS = config.Data()
 
 
 class Entry(NamedTuple):
@@ -117,7 +120,8 @@ def open_corpus(data: config.Data, key: str, called: str = "") -> Corpus:
 
     `key` is what its settings are called, `called` what data.paths are where they were not given as a setting.
 
-    Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
+    Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source and
+    for settings that no file of this one reads.
     """
     validation = None
     if data.validation_paths:
@@ -128,7 +132,26 @@ def open_corpus(data: config.Data, key: str, called: str = "") -> Corpus:
         validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
     name = called or f"{key}.paths"
     split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
-    return _open(sources.find(data.source, data.paths, name, split), name, data, validation)
+    made = _open(sources.find(data.source, data.paths, name, split), name, data, validation)
+    _refuse_ignored(data, key, {one.source for one in (made, validation) if one})
+    return made
+
+
+def _refuse_ignored(data: config.Data, key: str, kinds: set[str]) -> None:
+    """Raise ConfigError for settings that sources of these kinds do not read; one of another package may read all."""
+    if kinds - _TEXT - _ROWS:
+        return
+    ignored = [] if data.source.lower() == "hf" else ["split_name"]
+    if not kinds & _TEXT:
+        ignored.append("document")
+    if not kinds & _ROWS:
+        ignored.append("text_field")
+    if not kinds & _ROWS or (kinds == {"arrayrecord"} and not data.text_field):
+        ignored += ["prompt_field", "completion_field", "messages_field"]
+    changed = [name for name in ignored if getattr(data, name) != getattr(_DEFAULTS, name)]
+    if changed:
+        named = " and ".join(f"{key}.{name}={getattr(data, name)}" for name in changed)
+        raise ConfigError(f"no file of data.source={'/'.join(sorted(kinds))} is read by {named}: leave that out")
 
 
 def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation: Corpus | None) -> Corpus:

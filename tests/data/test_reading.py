@@ -219,6 +219,48 @@ def test_source_that_does_not_exist_is_told_from_one_without_files(paths: tuple[
         open_paths(data__source="jsonl")
 
 
+@pytest.mark.parametrize(
+    ("name", "changes", "ignored"),
+    [
+        ("a.jsonl", {"data__document": "line"}, "no file of data.source=jsonl is read by data.document=line"),
+        ("a.csv", {"data__document": "file"}, "no file of data.source=csv is read by data.document=file"),
+        (
+            "a.array_record",
+            {"data__document": "line"},
+            "no file of data.source=arrayrecord is read by data.document=line",
+        ),
+        ("a.jsonl", {"data__split_name": "test"}, "no file of data.source=jsonl is read by data.split_name=test"),
+        ("a.txt", {"data__split_name": "test"}, "no file of data.source=text is read by data.split_name=test"),
+        (
+            "a.txt",
+            {"data__text_field": "body", "data__messages_field": "chat"},
+            "no file of data.source=text is read by data.text_field=body and data.messages_field=chat",
+        ),
+        ("", {"data__prompt_field": "q"}, "no file of data.source=stdlib is read by data.prompt_field=q"),
+        (
+            "a.array_record",
+            {"data__text_field": "", "data__completion_field": "a"},
+            "no file of data.source=arrayrecord is read by data.completion_field=a",
+        ),
+    ],
+)
+def test_setting_that_the_files_do_not_read_is_refused(
+    tmp_path: Path, name: str, changes: dict[str, str], ignored: str
+) -> None:
+    if name:
+        (tmp_path / name).write_text("text\n")
+    with pytest.raises(ConfigError) as caught:
+        open_paths(*([tmp_path / name] if name else []), **changes)
+    assert str(caught.value) == f"{ignored}: leave that out"
+
+
+def test_setting_that_files_to_validate_on_read_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text\n")
+    rows = write_jsonl(tmp_path / "rows.jsonl", range(3))
+    open_paths(rows, data__validation_paths=(str(tmp_path / "a.txt"),), data__document="line")
+    open_paths(tmp_path / "a.txt", data__validation_paths=(str(rows),), data__text_field="body")
+
+
 def test_mixed_kinds_of_files_need_a_source(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", range(3))
     (tmp_path / "b.txt").write_text("text")
