@@ -65,6 +65,8 @@ def test_show_of_a_stream_is_the_batch_of_that_number(flags: list[str], capsys: 
     [
         (["build"], "Missing option '--config'"),
         (["build", "--config=configs/nowhere.py"], "does not exist"),
+        (["build", "--config.data.mode=stream"], "data.mode=stream contradicts this command, which has store"),
+        (["build", "--config.data.workers=1", "--workers=2"], "data.workers=1 contradicts this command, which has 2"),
         (["verify"], "Missing argument"),
         (["show", "--configs.data.mode=store"], "configs.data.mode"),
     ],
@@ -72,7 +74,7 @@ def test_show_of_a_stream_is_the_batch_of_that_number(flags: list[str], capsys: 
 def test_wrong_usage_ends_with_2(
     args: list[str], expected: str, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*args, *flags] if args[0] == "show" else args
+    given = [args[0], *flags, *args[1:]] if any("configs." in one or "config.data" in one for one in args) else args
     assert app.main(["data", *given]) == 2
     assert expected in capsys.readouterr().err
 

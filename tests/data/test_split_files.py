@@ -318,6 +318,45 @@ def test_what_cannot_be_split_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert files(out) == before and sorted(os.listdir(tmp_path)) == ["out", "rows.jsonl"]
 
 
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("data.duplicates=drop", "data.duplicates: use --duplicates"),
+        ("data.test_fraction=0.2", "data.test_fraction: use --fractions"),
+        ("data.validation_fraction=0.2", "data.validation_fraction: use --fractions"),
+        ("data.mode=store", "data.mode: leave it out"),
+        ("data.packing=first_fit", "data.packing: leave it out"),
+        ("data.chat_template=a", "data.chat_template: leave it out"),
+        ("train.num_steps=5", "train.num_steps: leave it out"),
+        ("data.seed=3", "data.seed=3 contradicts this command, which has 4: leave it out"),
+        ("data.paths=a.jsonl", "data.paths=a.jsonl contradicts this command, which has ['"),
+    ],
+)
+def test_setting_that_changes_nothing_of_a_split_is_refused(
+    given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.jsonl", numbered(30))
+    assert split(rows, "--out", tmp_path / "out", "--seed=4", f"--config.{given}") == 2
+    assert said in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["rows.jsonl"]
+
+
+def test_config_of_training_may_be_split_by_unless_it_has_fractions_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, made = write(tmp_path / "rows.jsonl", numbered(30)), tmp_path / "c.py"
+    made.write_text(
+        "from codex_jax import config\n\n\ndef get_config():\n    settings = config.default()\n"
+        f"    settings.data.paths = ({str(rows)!r},)\n    settings.data.mode = 'store'\n    return settings\n"
+    )
+    settings = ["data.seed=4", "data.max_quarantined=0.5", "data.max_line_bytes=100", "data.window_bytes=2000"]
+    args = ["--out", tmp_path / "out", f"--config={made}", *(f"--config.{one}" for one in settings)]
+    assert split(*args) == 0
+    made.write_text(made.read_text().replace("mode = 'store'", "test_fraction = 0.1"))
+    assert split(*args) == 2
+    assert "data.test_fraction: use --fractions" in capsys.readouterr().err
+
+
 def test_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     rows = write(tmp_path / "rows.jsonl", numbered(30))
     (tmp_path / "file").write_text("")
