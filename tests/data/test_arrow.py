@@ -1,21 +1,15 @@
 """Arrow IPC: every row once, whatever the batches and units; bad rows by their number; damage and extras named."""
 
-import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stores
-from corpora import resolve, text
+from corpora import flipped, read, text
 
-from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout, plan
-from codex_jax.data.reader import Reader
-from codex_jax.data.report import Report
+from codex_jax.data import plan
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -36,14 +30,6 @@ def write_table(path: Path, table: Any, batch: int, **options: Any) -> Path:
 
 def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"id": number, "text": text(number), "more": "x" * 50} for number in range(start, start + count)]
-
-
-def read(*paths: Path, **changes: Any) -> tuple[list[str], Report]:
-    data = resolve(data__paths=tuple(map(str, paths)), **changes).data
-    corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
-    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
-    return ["|".join(texts) for texts in found], report
 
 
 @pytest.mark.parametrize("kind", [ipc.new_stream, ipc.new_file])
@@ -125,12 +111,8 @@ def test_what_is_no_arrow_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_flipped_bits_are_named_or_change_text_alone_and_never_end_the_process(tmp_path: Path) -> None:
-    path, draw, named = write(tmp_path / "a.arrow", numbered(60), 10), random.Random(0), 0
-    whole = path.read_bytes()
-    for _ in range(400):
-        content = bytearray(whole)
-        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        path.write_bytes(content)
+    path, named = write(tmp_path / "a.arrow", numbered(60), 10), 0
+    for _ in flipped(path, 400):
         try:
             assert read(path)[1].read <= 60
         except AssetError as error:
@@ -148,17 +130,7 @@ def test_columns_by_dictionary_are_refused(tmp_path: Path) -> None:
 
 
 def test_stream_resumes_and_workers_yield_the_same(tmp_path: Path) -> None:
-    path, batches = write(tmp_path / "a.arrow", numbered(700), 20), []
-    for workers in (0, 2):
-        stream = stores.open_stream(resolve(data__paths=(str(path),), data__workers=workers))
-        found = [(stores.digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(20)]
-        stream.close()
-        batches.append([digest for digest, _ in found])
-    assert batches[0] == batches[1] and len(set(batches[0])) == 20
-    resumed = stores.open_stream(resolve(data__paths=(str(path),)))
-    resumed.restore(found[7][1])
-    assert stores.digest(next(resumed)) == found[8][0]
-    resumed.close()
+    stores.check_resume_and_workers(write(tmp_path / "a.arrow", numbered(700), 20))
 
 
 def test_store_holds_every_row_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,14 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import resolve, text
+from corpora import read, text
 
-from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout
-from codex_jax.data.reader import Reader
-from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -27,14 +22,6 @@ def write(path: Path, rows: list[dict[str, Any]], group: int) -> Path:
 def write_table(path: Path, table: Any, group: int) -> Path:
     parquet.write_table(table, path, row_group_size=group)
     return path
-
-
-def read(path: Path, **changes: Any) -> tuple[list[str], Report]:
-    data = resolve(data__paths=(str(path),), **changes).data
-    corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
-    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
-    return ["|".join(texts) for texts in found], report
 
 
 @pytest.mark.parametrize("group", [1, 7, 300, 1000])
