@@ -98,7 +98,7 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             problems += wrong
             if not wrong:
                 values[name] = value
-    problems += contradictions.between(values)
+    problems += contradictions.between(values, {name: field.default for name, (field, _) in known.items()})
     if problems:
         raise ConfigError(listing(problems))
     return schema.build(Config, values)

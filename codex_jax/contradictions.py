@@ -46,12 +46,12 @@ _RULES = (
     _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
-        "safety.enabled={} needs a reason, which is recorded: safety.bypass_reason=WHY",
+        "safety.enabled=false needs a reason, which is recorded: safety.bypass_reason=WHY",
     ),
     _Rule(
         ("safety.bypass", "safety.bypass_reason"),
         lambda bypass, reason: not bypass or reason.strip(),
-        "safety.bypass={} needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
+        "safety.bypass=true needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
         "CODEX_SAFETY_BYPASS_REASON",
     ),
     _Rule(
@@ -64,19 +64,14 @@ _RULES = (
 _SOURCE_RULES = (
     _Rule(
         ("source", "paths"),
-        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
-        "{0}.source={1} reads files: name them in {0}.paths",
-    ),
-    _Rule(
-        ("source", "paths"),
         lambda source, paths: not paths or source.lower() != "stdlib",
         "{0}.source={1} reads no {0}.paths: leave one of them out",
     ),
 )
 
 
-def between(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, from the values that are each right alone by their dotted names."""
+def between(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, from the values that are each right alone by their dotted names, and those of each key."""
     for names, holds, says in _RULES:
         found = [values[name] for name in names if name in values]
         if len(found) == len(names) and not holds(*found):
@@ -98,14 +93,15 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
                 "data.validation_fraction=0 leaves nothing to validate on: raise it or name "
                 f"{section_name}.validation_paths"
             )
-    yield from _mixture(values, mixed)
+    yield from _mixture(values, defaults, mixed)
     yield from _processes(values)
 
 
-def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
-    beside = [name for name in ("source", "paths", "validation_paths") if values.get(f"data.{name}")]
+def _mixture(values: Mapping[str, Any], defaults: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
+    of_each = [name.rpartition(".")[2] for name in values if mixed and name.startswith(f"{mixed[0]}.")]
+    beside = [name for name in of_each if (full := f"data.{name}") in values and values[full] != defaults[full]]
     if mixed and beside:
-        yield f"data.mix names the sources: leave out data.{beside[0]}, or make it a source of the mixture"
+        yield f"data.mix names the sources: leave out data.{beside[0]}, or say it of a source: {mixed[0]}.{beside[0]}"
     for name in mixed:  # a misspelt name would be the standard library without a word
         if values.get(f"{name}.source") == "" and values.get(f"{name}.paths") == ():
             yield f"{name} names neither files nor a source: set {name}.paths, or {name}.source=stdlib"

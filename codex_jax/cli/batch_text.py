@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
+from codex_jax import amounts
 from codex_jax.data.batch import Batch
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -22,7 +23,7 @@ def summary(batch: Batch) -> str:
     padding, learnt = int((batch.segments_BL == 0).sum()), int(batch.weights_BL.sum())
     rows, length = batch.tokens_BL.shape
     return (
-        f"{rows} rows of {length} tokens, {batch.tokens_BL.size - padding:,} read, "
+        f"{amounts.counted(rows, 'row')} of {length} tokens, {batch.tokens_BL.size - padding:,} read, "
         f"{learnt:,} learnt, {padding:,} padding"
     )
 
@@ -39,7 +40,7 @@ def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool) -> Iterator[str
         for number, places in itertools.groupby(range(tokens_L.size), key=segments_L.__getitem__):
             part_T = np.array(list(places))
             if not number:
-                yield _styled(f"  padding, {part_T.size} tokens", "bright_black", coloured)
+                yield _styled(f"  padding, {amounts.counted(part_T.size, 'token')}", "bright_black", coloured)
                 continue
             yield f"  document {number}, positions {positions_L[part_T[0]]} to {positions_L[part_T[-1]]}"
             text = "".join(_runs(tokens_L[part_T], learnt_L[part_T], tokenizer, coloured))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +88,9 @@ def _verify_split(directory: Path) -> tuple[dict[str, Any], list[str]]:
 @click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar="[PATH ...] [--config.key=value ...]")
 @click.option("--config", "spec", default="", metavar="FILE[:SIZE]", help="A file of configs/ that names the sources.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is not there yet.")
-@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and maybe test.")
+@click.option(
+    "--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and, with a third, test."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="data.seed where it is not given.")
 @click.option("--stable", is_flag=True, help="Cut by hash, not by count: another document moves none.")
 @click.option(
@@ -117,15 +120,36 @@ def split(
     """
     paths, rest = _paths_and_settings(given)
     named = [("data.paths", repr(paths))] if paths else []
-    settings = _load(spec, rest, [*named, *_pair("data.seed", seed)])
+    settings, origin = _load_with_origin(spec, rest, [*named, *_pair("data.seed", seed)])
+    _refuse_unsplit(origin)
     if not (spec or settings.data.paths or settings.data.source or settings.data.mix):
         raise ConfigError("name the files to split, or a --config that does")
     wish = split_files.Wish(allotment.parse(fractions), pipeline.data_seed(settings), stable, duplicates)
-    made = split_files.split(split_files.open_reader(settings), wish, out)
+    made = split_files.split(split_files.open_reader(settings, "PATH" if paths else ""), wish, out)
     if as_json:
         layout.say_json({"split": str(out), **made})
     else:
         _say_split(out, made)
+
+
+# What a split of documents goes by, and what it has flags of its own for.
+_OF_SPLIT = re.compile(
+    r"safety\..*|run\.seed|data\.(mix\..*|source|.*paths|split_name|document|.*_field|document_bytes|max_.*|window_bytes|seed)"
+)
+_FLAGS = {
+    "data.validation_fraction": "--fractions",
+    "data.test_fraction": "--fractions",
+    "data.duplicates": "--duplicates",
+}
+
+
+def _refuse_unsplit(origin: Mapping[str, str]) -> None:
+    """Raise ConfigError for settings that are given here and change nothing; a file's may be of training."""
+    given = [name for name, where in origin.items() if where == "command line" and not _OF_SPLIT.fullmatch(name)]
+    given += [name for name in _FLAGS if origin[name] not in ("default", "command line")]
+    if given:
+        lines = [f"  {name}: " + (f"use {_FLAGS[name]}" if name in _FLAGS else "leave it out") for name in given]
+        raise ConfigError("\n".join(["codex-jax data split does not go by", *lines]))
 
 
 def _say_split(out: Path, made: Mapping[str, Any]) -> None:
@@ -180,10 +204,21 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
 
 
 def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
+    return _load_with_origin(spec, given, fixed)[0]
+
+
+def _load_with_origin(
+    spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]
+) -> tuple[config.Config, dict[str, str]]:
+    """Return the settings with where each is from; `fixed` are those of the command's own flags."""
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
-    settings = overrides.load(spec, [*pairs, *fixed])[0]
+    said = dict([*overrides.split(spec).pairs, *pairs])
+    for name, value in fixed:
+        if said.get(name, value) != value:
+            raise ConfigError(f"{name}={said[name]} contradicts this command, which has {value}: leave it out")
+    settings, origin = overrides.load(spec, [*pairs, *fixed])
     bypass.announce(settings.safety, gate.of(settings.safety))
-    return settings
+    return settings, origin
 
 
 def _pair(name: str, value: Any) -> list[tuple[str, str]]:

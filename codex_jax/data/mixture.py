@@ -58,7 +58,7 @@ def open_mixture(data: config.Data) -> Mixture:
 
 def _parts(data: config.Data) -> list[Part]:
     if not data.mix:
-        return [Part("data", "data", data, open_corpus(data, "data"), Fraction(0), copies.NONE)]
+        return [alone(data)]
     parts = []
     for name, ingredient in data.mix.items():
         values = {field.name: getattr(ingredient, field.name) for field in dataclasses.fields(config.Origin)}
@@ -67,6 +67,11 @@ def _parts(data: config.Data) -> list[Part]:
         # A weight is what was typed: 0.3 is three tenths, not the nearest binary fraction.
         parts.append(Part(name, key, own, open_corpus(own, key), Fraction(repr(ingredient.weight)), copies.NONE))
     return parts
+
+
+def alone(data: config.Data, called: str = "") -> Part:
+    """Return what `data` itself describes, without a mixture; `called` as in `open_corpus`."""
+    return Part("data", "data", data, open_corpus(data, "data", called), Fraction(0), copies.NONE)
 
 
 def for_training(part: Part) -> Chosen:

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from codex_jax import console
 from codex_jax.errors import TrainingStopped
 
 
@@ -92,7 +93,10 @@ class Report:
 
 
 class Quarantine:
-    """Watches the share of unreadable documents over everything consumed so far."""
+    """Watches the share of unreadable documents over everything consumed so far, and says where a file ended early.
+
+    One row in the counts can be most of the data. Several readers may meet it in one command: it is said once.
+    """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -109,6 +113,9 @@ class Quarantine:
             self.read += report.read
             self.quarantined += report.quarantined
             self._examples += report.rows[: _SHOWN - len(self._examples)]
+            for row in report.rows:
+                if row.ends_file:
+                    console.warn(str(row))
         if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
             return
         share = self.quarantined / self.read

@@ -53,8 +53,8 @@ class Row(NamedTuple):
     """says where it comes from"""
 
 
-def open_reader(settings: config.Config) -> Reader:
-    """Return what reads the documents of data.paths. Raises ConfigError."""
+def open_reader(settings: config.Config, called: str) -> Reader:
+    """Return what reads the documents of data.paths, `called` so where they are no setting. Raises ConfigError."""
     data = settings.data
     if data.mix:
         raise ConfigError("data.mix has weights and fields for each source: split the files of each on their own")
@@ -63,8 +63,7 @@ def open_reader(settings: config.Config) -> Reader:
             f"data.validation_paths={','.join(data.validation_paths)} are held out already: leave them out, or name "
             "all files in data.paths"
         )
-    (part,) = mixture.open_mixture(data)
-    return mixture.reader(settings, (part, "all"), layout.contents)
+    return mixture.reader(settings, (mixture.alone(data, called), "all"), layout.contents)
 
 
 def split(reader: Reader, wish: Wish, out: Path) -> dict[str, Any]:

@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -17,7 +18,8 @@ import stores
 import zstandard
 from corpora import TOKENIZER, resolve, text, write_jsonl
 
-from codex_jax import config
+from codex_jax import cache, config, console
+from codex_jax.cli import app
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
 from codex_jax.data.batch import Batch
@@ -136,7 +138,7 @@ NUMBERS = {"x y": range(100), "🙂\n": range(100, 200), "plain": range(200, 300
     ("name", "content", "message"),
     [
         ("a.jsonl.gz", b"", "a.jsonl.gz is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "are empty"),
+        ("a.jsonl.gz", gzip.compress(b""), "is empty"),
         ("a.txt.zst", zstandard.compress("some text".encode("utf-16")), "a.txt.zst is UTF-16 or UTF-32"),
         ("a.txt.gz", gzip.compress("some text".encode("utf-16-le") * 9), "NUL: it is UTF-16"),
         ("a.parquet.gz", b"PAR1", "a.parquet.gz is compressed, which data.source=parquet cannot read"),
@@ -317,7 +319,7 @@ def test_position_of_a_shuffled_order_is_refused(files: Path) -> None:
     stream = open_stream(settings_for(files))
     state = json.loads(json.dumps(stream.state()))
     del state["fingerprint"]["data.order"]
-    with pytest.raises(AssetError, match=r"data\.order: None, now 'files, each read forwards'"):
+    with pytest.raises(AssetError, match=r"data\.order: nothing, now 'files, each read forwards'"):
         stream.restore(state)
     stream.close()
 
@@ -357,10 +359,33 @@ def test_settings_name_the_expansion_where_it_decides_documents(tmp_path: Path) 
         stores.open_stream(stores.settings_for(path, tmp_path / "store", data__max_expansion=50.0))
 
 
-def test_lost_rest_of_a_file_is_said_once_when_a_store_is_built(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("command", [["show", "--batch=300"], ["build"], ["split", "--out=parts"]])
+def test_lost_rest_of_a_file_is_said_once_by_every_command(
+    tmp_path: Path, command: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path, _ = broken(tmp_path, ".gz", "torn")
-    stores.build(stores.settings_for(path, tmp_path / "store"))
-    assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+    given = {"data.paths": path, "data.max_quarantined": 1}
+    if command[0] != "split":
+        given |= {"data.sequence_length": 32, "tokenizer.vocab_size": 300}
+    flags = [f"--config.{name}={value}" for name, value in given.items()]
+    gpt2 = Path(__file__).resolve().parents[2] / "configs/gpt2.py:tiny"
+    for _ in range(2):  # one command knows nothing of another
+        capsys.readouterr()
+        assert app.main(["data", *command, f"--config={gpt2}", *flags]) == 0
+        assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+        shutil.rmtree(tmp_path / "parts", ignore_errors=True)
+        shutil.rmtree(cache.directory("stores"), ignore_errors=True)
+
+
+def test_lost_rest_of_a_file_is_said_once_in_training_and_validation(tmp_path: Path, capsys: Any) -> None:
+    settings = settings_for(broken(tmp_path, ".gz", "torn")[0], data__max_quarantined=1.0)
+    mixture = pipeline.open_mixture(settings.data)
+    console.prepare()
+    _, held_out = pipeline.validation_batches(settings, mixture, TOKENIZER, 400)
+    accounts.write_exceptions(writer.Nowhere(), 0, "validation", held_out)
+    accounts.write_exceptions(writer.Nowhere(), 1, "train", epoch(settings))
+    assert held_out.rows and capsys.readouterr().err.count("the rest of the file is not read, ") == 1
 
 
 # Files that change

@@ -103,5 +103,5 @@ def test_store_of_other_documents_is_refused(tmp_path: Path, monkeypatch: pytest
     path.write_text("".join(text(number) + "\n" for number in range(60)))
     made = stores.build(stores.settings_for(path, tmp_path / "store", data__document="line"))
     assert sum(made.report(split).trained for split in plan.SPLITS) == 60
-    with pytest.raises(AssetError, match="document: 'line' in the store, None now"):
+    with pytest.raises(AssetError, match="document: 'line' in the store, nothing now"):
         stores.open_stream(stores.settings_for(path, tmp_path / "store"))

@@ -5,15 +5,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from teams import each, free_port, make_team
 
 from codex_jax import config
-from codex_jax.errors import AssetError, CodexError, ConfigError, TrainingStopped
+from codex_jax.errors import AssetError, ConfigError, TrainingStopped
 from codex_jax.hosts import desk, join
 from codex_jax.hosts.team import Team
 
@@ -21,48 +21,6 @@ from codex_jax.hosts.team import Team
 pytestmark = pytest.mark.infra
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
-def make_team(index: int, count: int, links: dict[int, desk.Link]) -> Team:
-    """Return a team whose failure does not end this process."""
-    return Team(index, count, links, end=lambda secs, failure: None)
-
-
-def meet(count: int, port: int) -> list[Team]:
-    """Return teams that have met, as if each were in a process of its own."""
-    with ThreadPoolExecutor(count) as pool:
-        first = pool.submit(desk.wait_for_all, port, count, 20.0, lambda: None)
-        others = [
-            pool.submit(desk.call, "localhost", port, (index, count), 20.0, lambda: None) for index in range(1, count)
-        ]
-        return [make_team(index, count, links.result()) for index, links in enumerate([first, *others])]
-
-
-@pytest.fixture
-def three() -> Iterator[list[Team]]:
-    teams = meet(3, free_port())
-    yield teams
-    for team in teams:
-        team.hang_up()
-
-
-def each(teams: list[Team], work: Callable[[Team], Any]) -> list[Any]:
-    """Return what the work returns, or raises, in all of them at once."""
-
-    def run(team: Team) -> Any:
-        try:
-            return work(team)
-        except CodexError as error:
-            return error
-
-    with ThreadPoolExecutor(len(teams)) as pool:
-        return list(pool.map(run, teams))
 
 
 def test_first_decides_and_others_hear_it_in_order(three: list[Team]) -> None:

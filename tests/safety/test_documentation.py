@@ -49,7 +49,6 @@ def test_command_prints_what_stands_below_it(
         if named := re.match(r"# ([\w.-]+)\n", text):
             (tmp_path / named[1]).write_text(text if kind == "yaml" else text.split("\n", 1)[1])
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("codex_jax.console.prepare", lambda: None)  # capsys's streams cannot be reconfigured
     program, *arguments = shlex.split(command)
     assert program == "codex-jax" and app.main(arguments) in (0, 1)
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed.splitlines()

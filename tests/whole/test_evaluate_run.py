@@ -29,9 +29,7 @@ def run(request: pytest.FixtureRequest, main_env: dict[str, str], tmp_path_facto
     root = tmp_path_factory.mktemp(request.param)
     corpus = small_run.write_corpus(root / "corpus")
     args = small_run.arguments(corpus, root / "run", {**ALL, "data.mode": request.param})
-    process = small_run.start(args, {**main_env, "CODEX_DATA_SEED": "5"})
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    small_run.finish(args, {**main_env, "CODEX_DATA_SEED": "5"})
     return root / "run"
 
 

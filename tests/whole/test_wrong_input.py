@@ -23,11 +23,6 @@ Refused = Callable[..., str]
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
 @pytest.fixture
 def refused(run_main: Any, corpus: Path, tmp_path: Path) -> Refused:
     """Run the small run as a process that must end with an exit code and one message, which is returned."""
