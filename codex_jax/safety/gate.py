@@ -15,9 +15,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codex_jax import atomic, cache, config, digest
+from codex_jax import atomic, cache, config, digest, schema
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import engine, policy
+from codex_jax.safety import engine, names, policy
 from codex_jax.safety.policy import Policy
 
 
@@ -25,6 +25,9 @@ from codex_jax.safety.policy import Policy
 CLASSIFIER = "classifier"
 # Fields of events whose text is a name or a digest of this program's own: a rule against a word may bear that word.
 _OUR_WORDS = frozenset({"rule", "action", "stage", "split", "document", "hash", "digest"})
+# Settings, whatever a rule makes of their names (a seed is one of a wallet as well), and counts by action and rule.
+_OUR_NAMES = frozenset(name.split(".")[-1] for name, _ in schema.flatten(dataclasses.asdict(config.Config())))
+_OUR_COUNTS = ("redact/", "block/", "flag/", "bypass/")
 Classifier = Callable[[str, str], object]
 
 
@@ -95,15 +98,18 @@ class Gate:
         own = [self.classifier, _classifier_digest(self.classifier)] if self.classifier else []
         return digest.of_json([self.policy.digest(), self.bypass, *own]) if own or self.bypass else self.policy.digest()
 
-    def outward(self, value: Any) -> Any:
-        """Return nested plain values with every text in them as a file may hold it."""
-        if isinstance(value, str):
-            return self.examine(value, "log").shown
+    def outward(self, value: Any, name: str = "") -> Any:
+        """Return nested plain values as a file may hold them: without what texts say, and what names say they are.
+
+        `name` is what the value stands under. Names themselves, truth values and nothing stay as they are.
+        """
         if isinstance(value, Mapping):
-            return {name: part if name in _OUR_WORDS else self.outward(part) for name, part in value.items()}
+            return {key: part if key in _OUR_WORDS else self.outward(part, str(key)) for key, part in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.outward(part) for part in value]
-        return value
+            return [self.outward(part, name) for part in value]
+        if rule := self._secret(name, value):
+            return f"[REDACTED:{rule}]"
+        return self.examine(value, "log").shown if isinstance(value, str) else value
 
     def named(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return facts that are compared and kept: a text that may not be seen is told by its SHA-256."""
@@ -115,6 +121,13 @@ class Gate:
     def unkeyed(self) -> "Gate":
         """Return the same gate without hashes: what it says is the same on every machine."""
         return dataclasses.replace(self, key=b"")
+
+    def _secret(self, name: str, value: Any) -> str:
+        """Return the rule by which a value is secret for its name alone; empty where it is not."""
+        is_empty = value is None or value == "" or isinstance(value, bool)
+        if is_empty or self.policy is None or name in _OUR_NAMES or name.startswith(_OUR_COUNTS):
+            return ""
+        return names.rule_of(name, engine.of(self.policy))
 
     def _done(self, action: str) -> str:
         return "bypass" if self.bypass and action == "block" else action

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import string
 import subprocess
 from pathlib import Path
@@ -78,3 +79,17 @@ def test_no_canary_is_in_what_a_run_leaves(sinks: bool, run_main: Any, tmp_path:
     assert [secret for secret in planted if secret in done.stdout] == []
     events = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
     assert sum(event["event"] == "safety.redacted" for event in events) >= 24  # all of the rows, and the prompt
+
+
+@pytest.mark.slow
+def test_nothing_is_hidden_in_what_a_run_without_secrets_leaves(run_main: Any, tmp_path: Path) -> None:
+    """A rule that takes a name or a word of this program for a secret would show in one of these files."""
+    corpus = tmp_path / "corpus.jsonl"
+    words = " ".join(small_run.WORDS.split())
+    corpus.write_text("".join(json.dumps({"text": f"{words} {number}"}) + "\n" for number in range(200)))
+    sinks = {f"tracking.{sink}.enabled": True for sink in ("csv", "tensorboard", "mlflow", "wandb")}
+    done = run_main(small_run.arguments(corpus, tmp_path / "run", {**sinks, "train.num_steps": 8}))
+    assert done.returncode == 0, done.stderr
+    written = [path for path in (tmp_path / "run").rglob("*") if path.is_file()]
+    assert {"config.json", "provenance.json", "events.ndjson", "mlflow.db"} <= {path.name for path in written}
+    assert [str(path) for path in written if re.search(rb"\[(REDACTED|BLOCKED):", path.read_bytes())] == []
