@@ -78,9 +78,9 @@ class Gate:
 
     def examine(self, text: str, stage: str) -> Verdict:
         """Return what becomes of a text at a stage: train, eval, prompt, output or log."""
-        if self.policy is None:
+        if self._engine is None:
             return Verdict([(text, True)] if text else [], [], ())
-        decision = engine.of(self.policy).examine(text, stage)
+        decision = self._engine.examine(text, stage)
         blocked = set(decision.blocked)
         findings = [
             Finding(match.rule, self._done(match.action), match.start, match.end, self._hash(text, match))
@@ -125,9 +125,14 @@ class Gate:
     def _secret(self, name: str, value: Any) -> str:
         """Return the rule by which a value is secret for its name alone; empty where it is not."""
         is_empty = value is None or value == "" or isinstance(value, bool)
-        if is_empty or self.policy is None or name in _OUR_NAMES or name.startswith(_OUR_COUNTS):
+        if is_empty or self._engine is None or name in _OUR_NAMES or name.startswith(_OUR_COUNTS):
             return ""
-        return names.rule_of(name, engine.of(self.policy))
+        return names.rule_of(name, self._engine)
+
+    @functools.cached_property
+    def _engine(self) -> engine.Engine | None:
+        # Kept: to find it by its policy takes ten times as long as to examine a short text.
+        return engine.of(self.policy) if self.policy else None
 
     def _done(self, action: str) -> str:
         return "bypass" if self.bypass and action == "block" else action
