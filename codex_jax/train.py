@@ -101,6 +101,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     resume_step=start,
                     tracking=settings.tracking,
                     settings=shown,
+                    tags=guard.bypass.tags if guard.bypass else {},
                     outward=guard.outward,
                 )
             )

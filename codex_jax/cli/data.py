@@ -182,7 +182,7 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
 def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
     settings = overrides.load(spec, [*pairs, *fixed])[0]
-    bypass.announce(settings.safety, gate.of(settings.safety))
+    bypass.announce(gate.of(settings.safety).bypass)
     return settings
 
 

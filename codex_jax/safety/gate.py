@@ -17,7 +17,8 @@ from typing import Any, NamedTuple
 
 from codex_jax import atomic, cache, config, digest, schema
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import engine, names, policy
+from codex_jax.safety import bypass, engine, names, policy
+from codex_jax.safety.bypass import Bypass
 from codex_jax.safety.policy import Policy
 
 
@@ -70,7 +71,8 @@ class Gate:
 
     policy: Policy | None = dataclasses.field(repr=False)
     """None: everything passes as it is"""
-    bypass: bool = False
+    bypass: Bypass | None = None
+    """None: what is blocked does not pass"""
     classifier: str = ""
     """module:function of two texts, what is to be judged and the stage; what it does not call true is blocked"""
     key: bytes = dataclasses.field(default=b"", repr=False, compare=False)
@@ -95,8 +97,9 @@ class Gate:
         """Return what decides about texts: equal ones decide alike."""
         if self.policy is None:
             return "off"
+        rules, is_bypassed = self.policy.digest(), self.bypass is not None
         own = [self.classifier, _classifier_digest(self.classifier)] if self.classifier else []
-        return digest.of_json([self.policy.digest(), self.bypass, *own]) if own or self.bypass else self.policy.digest()
+        return digest.of_json([rules, is_bypassed, *own]) if own or is_bypassed else rules
 
     def outward(self, value: Any, name: str = "") -> Any:
         """Return nested plain values as a file may hold them: without what texts say, and what names say they are.
@@ -153,16 +156,15 @@ def of(safety: config.Safety) -> Gate:
     policy that is missing or refused: no other takes its place.
     """
     found = _policy(safety.policy)
-    off = "safety.enabled=false" if not safety.enabled else "safety.bypass=true" if safety.bypass else ""
+    off = bypass.of(safety)
     if off and found.forbid_bypass:
         raise ConfigError(
-            f"{off} is forbidden by the policy {found.source}: set it back, or name another in safety.policy"
+            f"{off.setting} is forbidden by the policy {found.source}: set it back, or name another in safety.policy"
         )
     if safety.classifier:
         load_classifier(safety.classifier)
-    return Gate(
-        policy=found if safety.enabled else None, bypass=safety.bypass, classifier=safety.classifier, key=audit_key()
-    )
+    made = Gate(policy=found if safety.enabled else None, classifier=safety.classifier, key=audit_key())
+    return dataclasses.replace(made, bypass=off and off._replace(reason=made.outward(off.reason)))
 
 
 def _policy(name: str) -> Policy:

@@ -27,12 +27,13 @@ def open_writer(
     resume_step: int,
     tracking: config.Tracking,
     settings: Mapping[str, Any],
+    tags: Mapping[str, str],
     outward: Callable[[Any], Any] = lambda value: value,
 ) -> "Writer":
     """Open the ledger at `resume_step` (0: start over) and the enabled sinks; use the result as a context manager.
 
-    `settings` is the nested config that sinks show beside the curves; `outward` makes of an event's fields what a file
-    may hold of them. Raises ConfigError when an enabled sink's package
+    `settings` is the nested config that sinks show beside the curves, `tags` what they show where they list runs;
+    `outward` makes of an event's fields what a file may hold of them. Raises ConfigError when an enabled sink's package
     is not installed, AssetError when the ledger is damaged before its last line, TrainingStopped when it cannot be
     written.
     """
@@ -42,9 +43,9 @@ def open_writer(
     if tracking.tensorboard.enabled:
         factories["tensorboard"] = lambda: tensorboard.TensorBoardSink(workdir, settings)
     if tracking.mlflow.enabled:
-        factories["mlflow"] = lambda: mlflow.MlflowSink(workdir, run_id, settings)
+        factories["mlflow"] = lambda: mlflow.MlflowSink(workdir, run_id, settings, tags)
     if tracking.wandb.enabled:
-        factories["wandb"] = lambda: wandb.WandbSink(workdir, run_id, settings)
+        factories["wandb"] = lambda: wandb.WandbSink(workdir, run_id, settings, tags)
     for name, package in {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}.items():
         if name in factories and importlib.util.find_spec(package) is None:
             raise ConfigError(

@@ -440,7 +440,7 @@ def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path:
     path, _ = broken(tmp_path, ".gz", "torn")
     settings = settings_for(path)
     with writer.open_writer(
-        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings)
+        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings), tags={}
     ) as made:
         accounts.write_exceptions(made, 1, "train", read(path)[1])
     (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]

@@ -9,7 +9,7 @@ import pytest
 
 from codex_jax import config
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import gate
+from codex_jax.safety import bypass, gate
 
 
 pytestmark = pytest.mark.security
@@ -59,6 +59,35 @@ def test_a_bypass_lets_through_and_says_so_and_shows_nothing(policy: str) -> Non
     verdict = of(policy=policy, bypass=True, bypass_reason="a test").examine("forbidden SECRET123", "train")
     assert verdict.blocked == () and "forbidden " not in verdict.text and "SECRET123" not in verdict.text
     assert [found.action for found in verdict.findings] == ["bypass", "redact"]
+
+
+@pytest.mark.parametrize(
+    ("off", "setting", "told"),
+    [
+        ({"bypass": True}, "safety.bypass=true", "what the policy blocks is let through"),
+        ({"enabled": False}, "safety.enabled=false", "secrets and personal data pass as they are"),
+        ({"enabled": False, "bypass": True}, "safety.enabled=false", "secrets and personal data pass as they are"),
+    ],
+)
+def test_what_is_let_through_is_said_and_tagged_with_its_reason(
+    off: dict[str, bool], setting: str, told: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    found = of(bypass_reason="a drill", **off).bypass
+    assert found == (off.get("enabled", True), off.get("bypass", False), "a drill")
+    assert found.tags == {"safety.bypass": "a drill"}
+    bypass.announce(found)
+    assert capsys.readouterr().err == f"codex_jax: {setting}: {told}. The reason given: a drill\n"
+
+
+def test_a_reason_that_is_kept_for_another_time_lets_nothing_through(capsys: pytest.CaptureFixture[str]) -> None:
+    made = of(bypass_reason="a drill")
+    bypass.announce(made.bypass)
+    assert made.bypass is None and capsys.readouterr().err == ""
+
+
+def test_the_reason_of_a_bypass_is_kept_as_it_may_be_shown() -> None:
+    found = of(bypass=True, bypass_reason=f"{SECRET} is a fake").bypass
+    assert found and found.reason == "[REDACTED:github-token] is a fake"
 
 
 def test_a_rule_against_a_word_may_bear_that_word(policy: str) -> None:

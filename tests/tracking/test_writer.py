@@ -32,6 +32,7 @@ def open_run(workdir, *sinks, resume_step=0):
         resume_step=resume_step,
         tracking=settings.tracking,
         settings=config.to_dict(settings),
+        tags={},
     )
 
 
