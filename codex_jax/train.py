@@ -60,7 +60,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
-        mixture = pipeline.open_mixture(settings.data)
+        mixture = pipeline.open_mixture(settings.data, guard)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)

@@ -16,6 +16,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.safety import bypass, gate
+from codex_jax.safety.gate import Gate
 
 
 @click.group(cls=layout.Group)
@@ -40,8 +41,8 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
 
     A build that was stopped goes on.
     """
-    settings = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
+    mixture = pipeline.open_mixture(settings.data, guard)
     for made in stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture)):
         console.say(f"store      {made.directory}")
         for split in ("train", "validation"):
@@ -117,11 +118,11 @@ def split(
     """
     paths, rest = _paths_and_settings(given)
     named = [("data.paths", repr(paths))] if paths else []
-    settings = _load(spec, rest, [*named, *_pair("data.seed", seed)])
+    settings, guard = _load(spec, rest, [*named, *_pair("data.seed", seed)])
     if not (spec or settings.data.paths or settings.data.source or settings.data.mix):
         raise ConfigError("name the files to split, or a --config that does")
     wish = split_files.Wish(allotment.parse(fractions), pipeline.data_seed(settings), stable, duplicates)
-    made = split_files.split(split_files.open_reader(settings), wish, out)
+    made = split_files.split(split_files.open_reader(settings, guard), wish, out)
     if as_json:
         layout.say_json({"split": str(out), **made})
     else:
@@ -156,8 +157,8 @@ def _paths_and_settings(given: Sequence[str]) -> tuple[list[str], tuple[str, ...
 @click.option("--batch", "number", default=0, type=click.IntRange(min=0), help="Which batch, from 0.")
 def show(spec: str, given: tuple[str, ...], number: int) -> None:
     """Print a batch as text, with what of it is learnt."""
-    settings = _load(spec, given, [])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [])
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = pipeline.make_tokenizer(settings, mixture)
     stream = pipeline.train_stream(settings, mixture, tokenizer, settings.train.global_batch_size)
     try:
@@ -179,11 +180,12 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
     return next(stream)
 
 
-def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
+def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> tuple[config.Config, Gate]:
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
     settings = overrides.load(spec, [*pairs, *fixed])[0]
-    bypass.announce(gate.of(settings.safety).bypass)
-    return settings
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    return settings, guard
 
 
 def _pair(name: str, value: Any) -> list[tuple[str, str]]:

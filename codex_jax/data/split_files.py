@@ -26,6 +26,7 @@ from codex_jax.data.hashed import Hashed
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
 
 
 # So much of the sources is read between two looks at the share of bad rows.
@@ -53,7 +54,7 @@ class Row(NamedTuple):
     """says where it comes from"""
 
 
-def open_reader(settings: config.Config) -> Reader:
+def open_reader(settings: config.Config, guard: Gate) -> Reader:
     """Return what reads the documents of data.paths. Raises ConfigError."""
     data = settings.data
     if data.mix:
@@ -63,7 +64,7 @@ def open_reader(settings: config.Config) -> Reader:
             f"data.validation_paths={','.join(data.validation_paths)} are held out already: leave them out, or name "
             "all files in data.paths"
         )
-    (part,) = mixture.open_mixture(data)
+    (part,) = mixture.open_mixture(data, guard)
     return mixture.reader(settings, (part, "all"), layout.contents)
 
 

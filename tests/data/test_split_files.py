@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import resolve
+from corpora import opened, resolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_read_are_counted_named_and_limited(
 def learnt(path: Path, **changes: Any) -> collections.Counter[tuple[Any, ...]]:
     """The pieces of the documents of a file as training has them."""
     settings = resolve(data__paths=(str(path),), data__document_bytes=16384, **changes)
-    (part,) = mixture.open_mixture(settings.data)
+    (part,) = opened(settings)
     training = layout.Training(separator="\n", template=layout.ChatTemplate(CHAT, ()))
     reader, report = mixture.reader(settings, (part, "all"), training), Report()
     found = collections.Counter(tuple(pieces) for pieces in reader.read(range(part.corpus.num_units), report))
