@@ -15,7 +15,7 @@ from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 from codex_jax import config
 from codex_jax.data import pipeline
 from codex_jax.data.batch import Batch
-from codex_jax.data.report import Quarantine, Quarantined, Report
+from codex_jax.data.report import Blocked, Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, TrainingStopped
 
 
@@ -307,6 +307,31 @@ def test_a_policy_that_changes_on_the_way_changes_neither_what_is_read_nor_what_
     stream.close()
     assert set(report.safety) == {"redact/quick"}
     assert stream.fingerprint["data.safety"] == mixture[0].gate.content() != opened(settings)[0].gate.content()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_block_that_stops_brings_what_was_found_in_its_document(tmp_path: Path, workers: int) -> None:
+    rules = tmp_path / "policy.yaml"
+    rules.write_text("version: 1\nextends: default\nrules:\n  - {id: deny, literals: [forbidden], action: block}\n")
+    path = write_jsonl(tmp_path / "rows.jsonl", range(60))
+    with open(path, "a") as file:
+        file.write(json.dumps({"text": "of a@b.org, forbidden"}) + "\n")
+    settings = settings_for(
+        path,
+        data__validation_fraction=1e-9,
+        data__workers=workers,
+        safety__policy=str(rules),
+        safety__on_block="stop",
+    )
+    stream = open_stream(settings)
+    with pytest.raises(Blocked, match=r"rows\.jsonl:61 .*: blocked by deny; take the document out") as stopped:
+        for _ in range(200):
+            next(stream)
+    stream.close()
+    report = stopped.value.report
+    assert (report.read, report.blocked, report.safety) == (1, 1, {"redact/email": 1, "block/deny": 1})
+    found = [(one.rule, one.action, one.start) for one in report.findings]
+    assert found == [("email", "redact", 3), ("deny", "block", 12)]
 
 
 def broken(path: Path, good: int, bad: int) -> Path:
