@@ -53,7 +53,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             rundir.check_shared(workdir, owner)
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
-        if team.is_first and not found:
+        if team.is_first and found:
+            ledger.refuse_lost_events(workdir, start, found.meta)
+        elif team.is_first:
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
@@ -141,8 +143,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
-                writer.sync()
-                meta = {"run_id": run_id, "settings": shown, "totals": dataclasses.asdict(recorder.totals)}
+                meta = {
+                    "run_id": run_id,
+                    "settings": shown,
+                    "totals": dataclasses.asdict(recorder.totals),
+                    "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                }
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

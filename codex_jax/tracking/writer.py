@@ -11,6 +11,7 @@ from typing import Any, Self
 from codex_jax import config
 from codex_jax.errors import CodexError, ConfigError, Interrupted
 from codex_jax.tracking import guard, ledger
+from codex_jax.tracking.chain import Head
 from codex_jax.tracking.sink import Sink
 from codex_jax.tracking.sinks import csv_file, mlflow, tensorboard, wandb
 
@@ -94,11 +95,12 @@ class Writer:
         """Record something that happened; it is kept in the ledger only."""
         self._ledger.event(name, step, self._outward(fields))  # nothing else: the thread that saves calls it, too
 
-    def sync(self) -> None:
-        """Return when the ledger is safe on disk; call it before a checkpoint is acknowledged."""
-        self._ledger.sync()
+    def sync(self) -> Head:
+        """Return the head of the events when the ledger is safe on disk; a checkpoint keeps it."""
+        head = self._ledger.sync()
         for sink in self._guards:
             sink.put("flush")
+        return head
 
     def close(self, status: str) -> None:
         """Let the sinks finish within a bounded time, then close the ledger; a second call does nothing."""
@@ -167,8 +169,9 @@ class Nowhere(Writer):
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Forget it."""
 
-    def sync(self) -> None:
-        """Return at once."""
+    def sync(self) -> Head:
+        """Return the head of no events."""
+        return Head()
 
     def close(self, status: str) -> None:
         """Return at once."""
