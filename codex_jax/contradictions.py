@@ -16,6 +16,7 @@ class _Rule(NamedTuple):
     """when it does not hold, with the values in their order"""
 
 
+_REASON = "needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable CODEX_SAFETY_BYPASS_REASON"
 # `sharding` checks what depends on the devices.
 _RULES = (
     _Rule(
@@ -51,13 +52,12 @@ _RULES = (
     _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
-        "safety.enabled={} needs a reason, which is recorded: safety.bypass_reason=WHY",
+        f"safety.enabled={{}} {_REASON}",
     ),
     _Rule(
         ("safety.bypass", "safety.bypass_reason"),
         lambda bypass, reason: not bypass or reason.strip(),
-        "safety.bypass={} needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
-        "CODEX_SAFETY_BYPASS_REASON",
+        f"safety.bypass={{}} {_REASON}",
     ),
     _Rule(
         ("data.store", "data.mode"),

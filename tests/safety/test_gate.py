@@ -107,7 +107,9 @@ def test_a_policy_can_forbid_a_bypass(off: dict[str, bool], policy: str) -> None
 def test_a_bypass_without_a_reason_is_a_mistake(off: dict[str, bool]) -> None:
     settings = config.default().to_dict()
     settings["safety"].update(off)
-    with pytest.raises(ConfigError, match="needs a reason, which is recorded"):
+    with pytest.raises(
+        ConfigError, match=r"needs a reason, .* safety\.bypass_reason=WHY, .* CODEX_SAFETY_BYPASS_REASON"
+    ):
         config.resolve(settings)
 
 
