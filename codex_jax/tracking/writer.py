@@ -138,7 +138,7 @@ class Writer:
         """Write one event for every sink that was dropped since the last call."""
         for sink in [sink for sink in self._unreported if sink.problem]:
             self._unreported.remove(sink)
-            self._ledger.event("sink.degraded", self._step, {"sink": sink.name, "reason": sink.problem})
+            self.event("sink.degraded", self._step, {"sink": sink.name, "reason": sink.problem})
 
     def _close_sinks(self, status: str) -> None:
         for sink in self._guards:
