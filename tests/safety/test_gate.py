@@ -2,6 +2,8 @@
 
 import dataclasses
 import pickle
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -129,6 +131,32 @@ def test_what_a_classifier_does_not_call_true_is_blocked(name: str) -> None:
     assert (made.examine("a text", "train").blocked == ()) == (name == "short")
     assert made.content() != of().content()
     assert pickle.loads(pickle.dumps(made)).examine("a longer text", "train") == verdict
+
+
+def test_what_decides_is_told_apart(policy: str, tmp_path: Path, main_env: dict[str, str]) -> None:
+    told = [of().content(), of(policy=policy).content()]
+    told += [of(policy=policy, bypass=True, bypass_reason="a test").content()]
+    told += [of(policy=policy, enabled=False, bypass_reason="a test").content()]
+    ask = "from codex_jax import config\nfrom codex_jax.safety import gate\n"
+    ask += "print(gate.of(config.Safety(classifier='judges:judge')).content())"
+    for verdict in ("True", "False"):
+        (tmp_path / "judges.py").write_text(f"def judge(text, stage): return {verdict}\n")
+        done = subprocess.run([sys.executable, "-c", ask], env=main_env, cwd=tmp_path, capture_output=True, text=True)
+        told.append(done.stdout.strip())
+    assert told[3] == "off" and "" not in told and len(set(told)) == 6
+
+
+def test_policy_that_was_changed_is_read_again(policy: str) -> None:
+    of(policy=policy)
+    Path(policy).write_text(POLICY.replace("forbidden", "unwanted"))
+    assert of(policy=policy).examine("forbidden, unwanted", "prompt").blocked == ("unwanted",)
+
+
+def test_fact_that_may_not_be_seen_is_told_by_its_digest_and_others_as_they_are() -> None:
+    facts = {"path": f"s3://x/{SECRET}", "files": ["a.txt", 3], "of": [SECRET]}
+    named, again = of().named(facts), of().named({**facts, "of": [SECRET[:-1] + "x"]})
+    assert SECRET not in repr(named) and named["files"] == ["a.txt", 3]
+    assert named["path"].startswith("sha256 ") and named["path"] == again["path"] and named["of"] != again["of"]
 
 
 @pytest.mark.parametrize("name", ["nowhere:judge", f"{__name__}:SECRET", f"{__name__}:nothing", "short"])

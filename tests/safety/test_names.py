@@ -69,6 +69,12 @@ def test_a_rule_that_finds_any_long_word_says_nothing_of_names(tmp_path: Path) -
     assert shown == {"password": "short", "note": "[REDACTED:long]"}
 
 
+def test_a_rule_against_the_name_itself_does_not_hide_what_stands_under_it(tmp_path: Path) -> None:
+    path = tmp_path / "words.yaml"
+    path.write_text("version: 1\nrules:\n  - {id: heron, literals: [heron]}\n")
+    assert of(policy=str(path)).outward({"heron": "a bird"}) == {"heron": "a bird"}
+
+
 def test_counts_by_rule_are_shown_and_nothing_is_hidden_where_safety_is_off() -> None:
     counts = {"redact/password": 3, "bypass/secret-value": 1}
     assert of().outward({"safety": counts}) == {"safety": counts}

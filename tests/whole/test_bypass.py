@@ -1,5 +1,7 @@
 """A bypass from the environment: it needs a reason, lets blocked texts through, and is told wherever the run is."""
 
+import contextlib
+import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,17 +33,18 @@ def run(tmp_path: Path, run_main: Any) -> Any:
         "train.num_steps": 2,
     }
 
-    def run(env: Mapping[str, str]) -> Any:
-        return run_main(small_run.arguments(corpus, tmp_path / "run", changes), env=env)
+    def run(env: Mapping[str, str], others: Mapping[str, Any] | None = None) -> Any:
+        return run_main(small_run.arguments(corpus, tmp_path / "run", {**changes, **(others or {})}), env=env)
 
     return run
 
 
-@pytest.mark.parametrize("value", ["1", "true"])
+@pytest.mark.parametrize("value", ["1", pytest.param("true", marks=pytest.mark.slow)])
 def test_bypass_of_the_environment_is_told_in_stderr_ledger_and_audit(
     value: str, run: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    done = run({"CODEX_SAFETY_BYPASS": value, **WHY})
+    mlflow = value == "true"
+    done = run({"CODEX_SAFETY_BYPASS": value, **WHY}, {"tracking.mlflow.enabled": mlflow})
     assert done.returncode == 0, done.stderr
     assert (
         done.stderr.count("safety.bypass=true: what the policy blocks is let through. The reason given: a drill") == 1
@@ -53,6 +56,9 @@ def test_bypass_of_the_environment_is_told_in_stderr_ledger_and_audit(
     assert {(row["stage"], row["rule"], row["action"]) for row in passed} >= {("prompt", "deny", "bypass")}
     assert {row.get("file", "") for row in passed} == {"", str(tmp_path / "corpus.txt")}
     assert "forbidden" not in (tmp_path / "run" / ledger.EVENTS).read_text()
+    if mlflow:
+        with contextlib.closing(sqlite3.connect(tmp_path / "run" / "mlflow.db")) as database:
+            assert database.execute("SELECT value FROM tags WHERE key = 'safety.bypass'").fetchall() == [("a drill",)]
     assert app.main(["safety", "audit", str(tmp_path / "run")]) == 0
     assert "bypassed: a drill" in capsys.readouterr().out
 
