@@ -106,7 +106,9 @@ def resolve(settings: Mapping[str, Any]) -> Config:
 
 def check(settings: Config) -> None:
     """Raise ConfigError that lists every contradiction between settings."""
-    if problems := list(contradictions.between(dict(schema.flatten(dataclasses.asdict(settings))))):
+    given = dict(schema.flatten(dataclasses.asdict(settings)))
+    defaults = {name: field.default for name, field, _ in schema.walk(Config, given=given)}
+    if problems := list(contradictions.between(given, defaults)):
         raise ConfigError(listing(problems))
 
 

@@ -16,6 +16,7 @@ class _Rule(NamedTuple):
     """when it does not hold, with the values in their order"""
 
 
+_REASON = "needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable CODEX_SAFETY_BYPASS_REASON"
 # A size of 0 is not known yet: they are tried once more when it is. `sharding` checks what depends on the devices.
 _RULES = (
     _Rule(
@@ -46,13 +47,12 @@ _RULES = (
     _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
-        "safety.enabled=false needs a reason, which is recorded: safety.bypass_reason=WHY",
+        f"safety.enabled=false {_REASON}",
     ),
     _Rule(
         ("safety.bypass", "safety.bypass_reason"),
         lambda bypass, reason: not bypass or reason.strip(),
-        "safety.bypass=true needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
-        "CODEX_SAFETY_BYPASS_REASON",
+        f"safety.bypass=true {_REASON}",
     ),
     _Rule(
         ("data.store", "data.mode"),

@@ -53,14 +53,16 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             rundir.check_shared(workdir, owner)
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
-        if team.is_first and not found:
+        if team.is_first and found:
+            ledger.refuse_lost_events(workdir, start, found.meta)
+        elif team.is_first:
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
-        mixture = pipeline.open_mixture(settings.data)
+        mixture = pipeline.open_mixture(settings.data, guard)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
@@ -101,6 +103,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     resume_step=start,
                     tracking=settings.tracking,
                     settings=shown,
+                    tags=guard.bypass.tags if guard.bypass else {},
                     outward=guard.outward,
                 )
             )
@@ -140,8 +143,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
-                writer.sync()
-                meta = {"run_id": run_id, "settings": shown, "totals": dataclasses.asdict(recorder.totals)}
+                meta = {
+                    "run_id": run_id,
+                    "settings": shown,
+                    "totals": dataclasses.asdict(recorder.totals),
+                    "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                }
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

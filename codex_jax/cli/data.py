@@ -17,6 +17,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.safety import bypass, gate
+from codex_jax.safety.gate import Gate
 
 
 @click.group(cls=layout.Group)
@@ -41,8 +42,8 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
 
     A build that was stopped goes on.
     """
-    settings = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
+    mixture = pipeline.open_mixture(settings.data, guard)
     for made in stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture)):
         console.say(f"store      {made.directory}")
         for split in ("train", "validation"):
@@ -120,12 +121,12 @@ def split(
     """
     paths, rest = _paths_and_settings(given)
     named = [("data.paths", repr(paths))] if paths else []
-    settings, origin = _load_with_origin(spec, rest, [*named, *_pair("data.seed", seed)])
+    settings, guard, origin = _load_with_origin(spec, rest, [*named, *_pair("data.seed", seed)])
     _refuse_unsplit(origin)
     if not (spec or settings.data.paths or settings.data.source or settings.data.mix):
         raise ConfigError("name the files to split, or a --config that does")
     wish = split_files.Wish(allotment.parse(fractions), pipeline.data_seed(settings), stable, duplicates)
-    made = split_files.split(split_files.open_reader(settings, "PATH" if paths else ""), wish, out)
+    made = split_files.split(split_files.open_reader(settings, guard, "PATH" if paths else ""), wish, out)
     if as_json:
         layout.say_json({"split": str(out), **made})
     else:
@@ -180,8 +181,8 @@ def _paths_and_settings(given: Sequence[str]) -> tuple[list[str], tuple[str, ...
 @click.option("--batch", "number", default=0, type=click.IntRange(min=0), help="Which batch, from 0.")
 def show(spec: str, given: tuple[str, ...], number: int) -> None:
     """Print a batch as text, with what of it is learnt."""
-    settings = _load(spec, given, [])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [])
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = pipeline.make_tokenizer(settings, mixture)
     stream = pipeline.train_stream(settings, mixture, tokenizer, settings.train.global_batch_size)
     try:
@@ -203,22 +204,23 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
     return next(stream)
 
 
-def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
-    return _load_with_origin(spec, given, fixed)[0]
+def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> tuple[config.Config, Gate]:
+    return _load_with_origin(spec, given, fixed)[:2]
 
 
 def _load_with_origin(
     spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]
-) -> tuple[config.Config, dict[str, str]]:
-    """Return the settings with where each is from; `fixed` are those of the command's own flags."""
+) -> tuple[config.Config, Gate, dict[str, str]]:
+    """Return the settings, their gate and where each setting is from; `fixed` are those of the command's own flags."""
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
     said = dict([*overrides.split(spec).pairs, *pairs])
     for name, value in fixed:
         if said.get(name, value) != value:
             raise ConfigError(f"{name}={said[name]} contradicts this command, which has {value}: leave it out")
     settings, origin = overrides.load(spec, [*pairs, *fixed])
-    bypass.announce(settings.safety, gate.of(settings.safety))
-    return settings, origin
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    return settings, guard, origin
 
 
 def _pair(name: str, value: Any) -> list[tuple[str, str]]:

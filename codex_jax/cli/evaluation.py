@@ -13,6 +13,7 @@ from codex_jax.checkpoint.store import Found
 from codex_jax.data import pipeline
 from codex_jax.data.mixture import Mixture
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety import bypass, gate
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.training import program
@@ -29,7 +30,9 @@ def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str,
     settings = _settings(run, written, found, pairs)
     mesh = sharding.make_mesh(settings.parallel)
     sharding.check_batch(settings.train, mesh)
-    mixture = pipeline.open_mixture(settings.data)
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = loading.load(run / "tokenizer", settings.tokenizer.kind)
     _check_tokenizer(run, tokenizer, found)
     _check_data(settings, mixture, tokenizer, found)

@@ -92,6 +92,14 @@ class Report:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
+class Blocked(TrainingStopped):
+    """A document that must not pass ended the work; `report` counts it alone, with what was found in it."""
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)  # a process that sends it on makes it of the message, then adds the report
+        self.report = report or Report()
+
+
 class Quarantine:
     """Watches the share of unreadable documents over everything consumed so far, and says where a file ended early.
 

@@ -26,6 +26,7 @@ from codex_jax.data.hashed import Hashed
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
 
 
 # So much of the sources is read between two looks at the share of bad rows.
@@ -53,7 +54,7 @@ class Row(NamedTuple):
     """says where it comes from"""
 
 
-def open_reader(settings: config.Config, called: str) -> Reader:
+def open_reader(settings: config.Config, guard: Gate, called: str) -> Reader:
     """Return what reads the documents of data.paths, `called` so where they are no setting. Raises ConfigError."""
     data = settings.data
     if data.mix:
@@ -63,7 +64,7 @@ def open_reader(settings: config.Config, called: str) -> Reader:
             f"data.validation_paths={','.join(data.validation_paths)} are held out already: leave them out, or name "
             "all files in data.paths"
         )
-    return mixture.reader(settings, (mixture.alone(data, called), "all"), layout.contents)
+    return mixture.reader(settings, (mixture.alone(data, guard, called), "all"), layout.contents)
 
 
 def split(reader: Reader, wish: Wish, out: Path) -> dict[str, Any]:

@@ -20,7 +20,6 @@ from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import nothing_to_learn
 from codex_jax.data.whole import Whole
 from codex_jax.errors import AssetError
-from codex_jax.safety import gate
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -33,8 +32,8 @@ def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
         Encoder(reader=dataclasses.replace(reader, gate=reader.gate.unkeyed()), tokenizer=tokenizer)
         for reader in readers
     )
-    content = {**mixture.content(settings, part), **layout.content()}
-    return plan.make_plan(train, held_out, gate.of(settings.safety).named(content))
+    content = {**mixture.content(part), **layout.content()}
+    return plan.make_plan(train, held_out, part.gate.named(content))
 
 
 def directory_of(settings: config.Config, part: Part, made: Plan) -> Path:

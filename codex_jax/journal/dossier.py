@@ -56,7 +56,7 @@ def open_run(
         size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
-    bypass.announce(settings.safety, guard)
+    bypass.announce(guard.bypass)
     return {
         "config_digest": digests["config"],
         "commit": (record["git"] or {}).get("commit"),
@@ -64,15 +64,9 @@ def open_run(
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
-        "safety": _bypass(settings.safety),
+        "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
     }
-
-
-def _bypass(safety: config.Safety) -> dict[str, Any]:
-    """Return whether texts are let through that would be stopped, and why."""
-    off = not safety.enabled or safety.bypass
-    return {"enabled": safety.enabled, "bypass": safety.bypass, **({"reason": safety.bypass_reason} if off else {})}
 
 
 def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:

@@ -11,7 +11,7 @@ from codex_jax import config, trees
 from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.pipeline import Stream
-from codex_jax.data.report import Report
+from codex_jax.data.report import Blocked, Report
 from codex_jax.errors import CodexError, TrainingStopped
 from codex_jax.journal import accounts
 from codex_jax.models import build
@@ -72,9 +72,10 @@ class Recorder:
         start = time.perf_counter()
         try:
             batch = next(stream)
-        except CodexError:
+        except CodexError as error:
             self.drain()
-            for report in stream.take_reports():
+            last = [error.report] if isinstance(error, Blocked) else []
+            for report in [*stream.take_reports(), *last]:
                 self._write_report(self._step + 1, report)
             raise
         self._waited += time.perf_counter() - start

@@ -8,9 +8,11 @@ from typing import Any
 
 from codex_jax import config
 from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout
+from codex_jax.data import layout, mixture
+from codex_jax.data.mixture import Mixture
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Report
+from codex_jax.safety import gate
 from codex_jax.safety.gate import Gate
 from codex_jax.tokenizers import training
 
@@ -42,6 +44,11 @@ def resolve(**changes: Any) -> config.Config:
         section, key = name.split("__")
         settings[section][key] = value
     return config.resolve(settings)
+
+
+def opened(settings: config.Config) -> Mixture:
+    """The corpora of settings, under the gate of these settings."""
+    return mixture.open_mixture(settings.data, gate.of(settings.safety))
 
 
 def text(number: int, words: int = 12) -> str:

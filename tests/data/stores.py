@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corpora import TOKENIZER, resolve
+from corpora import TOKENIZER, opened, resolve
 
 from codex_jax import config
 from codex_jax.data import pipeline, plan
@@ -29,12 +29,12 @@ def settings_for(corpus: Path, store: Path, **changes: Any) -> config.Config:
 
 
 def build(settings: config.Config, between: Callable[[], None] = lambda: None) -> Store:
-    (made,) = made_stores.make(settings, pipeline.open_mixture(settings.data), TOKENIZER, between)
+    (made,) = made_stores.make(settings, opened(settings), TOKENIZER, between)
     return made
 
 
 def open_stream(settings: config.Config, batch_size: int = 8, shard: tuple[int, int] = (0, 1)) -> Any:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size, shard)
+    return pipeline.train_stream(settings, opened(settings), TOKENIZER, batch_size, shard)
 
 
 def contents(store: Path) -> dict[str, str]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import stores
-from corpora import TOKENIZER, flipped, read, resolve, text
+from corpora import TOKENIZER, flipped, opened, read, resolve, text
 
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import pipeline, plan
@@ -139,7 +139,7 @@ def test_store_holds_the_documents_of_the_records(tmp_path: Path, monkeypatch: p
 def test_tokenizer_is_trained_on_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_CACHE_DIR", str(tmp_path / "cache"))
     settings = resolve(data__paths=(str(write(tmp_path / "a.array_record", rows(200), 5)),))
-    made = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data))
+    made = pipeline.make_tokenizer(settings, opened(settings))
     assert made.decode(made.encode([text(3)])[0]) == text(3) and TOKENIZER.vocab_size == made.vocab_size
 
 

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 import stores
 import zstandard
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
 from codex_jax import cache, config, console
 from codex_jax.cli import app
@@ -223,7 +223,7 @@ def test_run_goes_on_after_a_damaged_file_and_the_counts_add_up(tmp_path: Path) 
 
 def epoch(settings: Any) -> Report:
     """What became of every document of one epoch."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     windows = -(-mixture[0].corpus.num_bytes // settings.data.window_bytes)
     stream, total = pipeline.train_stream(settings, mixture, TOKENIZER, 1), Report()
     try:
@@ -256,7 +256,7 @@ def settings_for(path: Path, **changes: Any) -> Any:
 
 
 def open_stream(settings: Any, batch_size: int = 4) -> Any:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size)
+    return pipeline.train_stream(settings, opened(settings), TOKENIZER, batch_size)
 
 
 def take(stream: Any, count: int) -> list[tuple[Batch, list[Report], dict[str, Any]]]:
@@ -272,7 +272,7 @@ def test_resume_is_exact_at_every_batch_across_epochs(files: Path) -> None:
     whole = take(stream, 220)
     stream.close()
     windows = len({state["window"] for _, _, state in whole})
-    assert windows > -(-pipeline.open_mixture(settings_for(files).data)[0].corpus.num_bytes // 1024)
+    assert windows > -(-opened(settings_for(files))[0].corpus.num_bytes // 1024)
     resumed = open_stream(settings_for(files), 32)
     for at in range(0, 218, 9):
         resumed.restore(whole[at][2])
@@ -298,7 +298,7 @@ def test_worker_processes_change_neither_order_nor_resume(files: Path) -> None:
 
 def test_every_epoch_reads_each_document_once_files_shuffled_and_each_in_order(files: Path) -> None:
     settings = settings_for(files)
-    (part,) = pipeline.open_mixture(settings.data)
+    (part,) = opened(settings)
     corpus, order = part.corpus, pipeline.train_stream(settings, (part,), TOKENIZER, 1)._build.order
     seen = set()
     for number in range(4):
@@ -465,7 +465,7 @@ def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path:
     path, _ = broken(tmp_path, ".gz", "torn")
     settings = settings_for(path)
     with writer.open_writer(
-        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings)
+        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings), tags={}
     ) as made:
         accounts.write_exceptions(made, 1, "train", read(path)[1])
     (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import resolve
+from corpora import opened, resolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_read_are_counted_named_and_limited(
 def learnt(path: Path, **changes: Any) -> collections.Counter[tuple[Any, ...]]:
     """The pieces of the documents of a file as training has them."""
     settings = resolve(data__paths=(str(path),), data__document_bytes=16384, **changes)
-    (part,) = mixture.open_mixture(settings.data)
+    (part,) = opened(settings)
     training = layout.Training(separator="\n", template=layout.ChatTemplate(CHAT, ()))
     reader, report = mixture.reader(settings, (part, "all"), training), Report()
     found = collections.Counter(tuple(pieces) for pieces in reader.read(range(part.corpus.num_units), report))
@@ -254,7 +254,8 @@ def test_nothing_secret_is_written_unless_asked_for_aloud(tmp_path: Path, capsys
     facts = split_manifest.read(tmp_path / "out")
     assert facts["counts"]["findings"] == {"redact/email": 30} and facts["safety"] != "off"
     assert not [name for name, held in files(tmp_path / "out").items() if b"example.org" in held]
-    assert len((tmp_path / "out" / "safety.ndjson").read_text().splitlines()) == 30
+    found = [json.loads(line) for line in (tmp_path / "out" / "safety.ndjson").read_text().splitlines()]
+    assert len(found) == 30 and len({row["hash"] for row in found}) == 10  # of as many addresses
     capsys.readouterr()
     assert (
         split(rows, "--out", tmp_path / "raw", "--config.safety.enabled=false", "--config.safety.bypass_reason=a test")

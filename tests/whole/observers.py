@@ -94,12 +94,17 @@ def meeting(settings: config.Config) -> str:
         return str(error)
 
 
+def opened(settings: config.Config) -> pipeline.Mixture:
+    """The corpora of settings, under the gate of these settings."""
+    return pipeline.open_mixture(settings.data, gate.of(settings.safety))
+
+
 def tokenizer(settings: config.Config) -> str:
-    return pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data)).digest
+    return pipeline.make_tokenizer(settings, opened(settings)).digest
 
 
 def open_stream(settings: config.Config) -> Any:
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     if settings.data.mode == "store":
         stores.make(settings, mixture, made)
@@ -108,7 +113,7 @@ def open_stream(settings: config.Config) -> Any:
 
 def stored_in(settings: config.Config) -> str:
     """Where the store is built."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     return str(stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture))[0].directory)
 
 
@@ -170,7 +175,7 @@ def is_ahead(settings: config.Config) -> bool:
 
 def texts_at_once(settings: config.Config) -> int:
     """How many texts of the first window the tokenizer gets in one call."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     assert isinstance(made, JsonTokenizer)
     recorder = Recorder(made._inner, made.roles)
@@ -181,14 +186,14 @@ def texts_at_once(settings: config.Config) -> int:
 
 
 def validation(settings: config.Config) -> list[bytes]:
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     found, _ = pipeline.validation_batches(settings, mixture, made, settings.train.global_batch_size)
     return [batch.tokens_BL.tobytes() for batch in found]
 
 
 def sample(settings: config.Config) -> str:
-    corpus = pipeline.open_mixture(settings.data)
+    corpus = opened(settings)
     made = pipeline.make_tokenizer(settings, corpus)
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()

@@ -187,7 +187,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Path("swollen.jsonl.gz").write_bytes(gzip.compress(rows + b" " * 24_000_000 + b"\n" + rows))
         other = observers.resolve({"data.paths": ("others",)})
         for place in ("saved_tokenizer", "artifacts/models/gpt2"):
-            pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path(place))
+            pipeline.make_tokenizer(other, observers.opened(other)).save(Path(place))
         yield directory
 
 

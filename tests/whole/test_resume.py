@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import small_run
 
+from codex_jax.cli import app
+
 
 pytestmark = pytest.mark.infra
 
@@ -167,6 +169,32 @@ def test_finished_run_is_not_trained_again(
     assert "finished   at step 16 already" in output
     assert "best validation loss" in output and "step     1/16" not in output
     assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
+
+
+def test_lost_last_events_are_refused_and_told_and_moving_the_file_away_goes_on(
+    straight: Path, corpus: Path, run_main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    events, args = workdir / "events.ndjson", small_run.arguments(corpus, workdir, {})
+    assert app.main(["safety", "audit", str(workdir)]) == app.main(["safety", "audit", str(events)]) == 0
+    lines = events.read_bytes().splitlines(keepends=True)
+    meta = json.loads((workdir / "checkpoints" / "16" / "meta.json").read_bytes())["meta"]["events"]
+    assert json.loads(lines[meta["number"] - 1])["chain"] == meta["chain"]
+    events.write_bytes(b"".join(lines[: meta["number"] - 1]))
+    refused = run_main(args)
+    assert refused.returncode == 3
+    for part in ("has lost events", "checkpoint 16", f"event {meta['number']}", meta["chain"], "move the file away"):
+        assert part in refused.stderr
+    assert events.read_bytes() == b"".join(lines[: meta["number"] - 1])
+    capsys.readouterr()
+    assert app.main(["safety", "audit", str(workdir)]) == 3
+    assert "checkpoint 16 was saved after event" in capsys.readouterr().err
+    events.unlink()
+    for _ in range(2):
+        assert run_main(args).returncode == 0
+    assert app.main(["safety", "audit", str(workdir)]) == 3
+    assert "begins with a resume from step 16: the events before were moved away" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"optimizer.learning_rate": 0.01}, {"run.seed": 5}, {"data.sequence_length": 16}])
