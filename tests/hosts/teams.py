@@ -1,6 +1,7 @@
 """Teams over real sockets of loopback, as if each were in a process of its own."""
 
 import socket
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -29,6 +30,16 @@ def meet(count: int, port: int) -> list[Team]:
             pool.submit(desk.call, "localhost", port, (index, count), 20.0, lambda: None) for index in range(1, count)
         ]
         return [make_team(index, count, links.result()) for index, links in enumerate([first, *others])]
+
+
+def patience(secs: float) -> Callable[[], None]:
+    """Return what raises when it is called so late: a wait whose end is broken fails a test, and does not hang it."""
+    deadline = time.monotonic() + secs
+
+    def check() -> None:
+        assert time.monotonic() < deadline, f"nothing happened for {secs:g} s"
+
+    return check
 
 
 def each(teams: list[Team], work: Callable[[Team], Any]) -> list[Any]:

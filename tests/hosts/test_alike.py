@@ -3,10 +3,12 @@
 import dataclasses
 from pathlib import Path
 
+import jax
+import numpy as np
 import pytest
 from teams import each
 
-from codex_jax import config, rundir, schema
+from codex_jax import __version__, config, rundir, schema
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.hosts import alike
 from codex_jax.hosts.team import Team
@@ -27,13 +29,12 @@ def started_with(index: int, rate: float) -> config.Config:
 
 
 def test_other_settings_are_named_and_the_own_index_is_none(three: list[Team]) -> None:
-    assert each(three, lambda team: alike.check_start(team, started_with(team.index, 0.1))) == [None] * 3
-
-    def compare(team: Team) -> None:
+    def compare(team: Team, rate: float) -> None:
         with team.guard():
-            alike.check_start(team, started_with(team.index, 0.1 + (team.index == 2)))
+            alike.check_start(team, started_with(team.index, rate))
 
-    for error in each(three, compare):
+    assert each(three, lambda team: compare(team, 0.1)) == [None] * 3
+    for error in each(three, lambda team: compare(team, 0.1 + (team.index == 2))):
         assert isinstance(error, ConfigError) and "process 2: optimizer.learning_rate is 1.1, of process 0 0.1" in str(
             error
         )
@@ -51,7 +52,9 @@ def test_other_versions_are_named(three: list[Team]) -> None:
                 team.agree({**same, "codex_jax": "0", "jax": "0", "numpy": "0"}, ConfigError, "")
 
     said = str(each(three, compare)[0])
-    assert [line.split()[2] for line in said.splitlines() if "process 1:" in line] == ["codex_jax", "jax", "numpy"]
+    versions = {"codex_jax": __version__, "jax": jax.__version__, "numpy": np.__version__}
+    expected = [f"process 1: {name} is '{version}', of process 0 '0'" for name, version in versions.items()]
+    assert [line.strip() for line in said.splitlines() if "process 1:" in line] == expected
 
 
 @pytest.mark.parametrize("what", ["data", "tokenizer"])

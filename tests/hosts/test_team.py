@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from teams import each, free_port, make_team
+from teams import each, free_port, make_team, patience
 
 from codex_jax import config
 from codex_jax.errors import AssetError, ConfigError, TrainingStopped
@@ -108,7 +108,7 @@ def test_failure_while_the_first_works_is_seen_between(three: list[Team]) -> Non
 def test_wrong_company_is_refused_to_all(hellos: list[tuple[int, int]], expected: str) -> None:
     port = free_port()
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(desk.wait_for_all, port, 3, 1.0, lambda: None)
+        first = pool.submit(desk.wait_for_all, port, 3, 1.0, patience(10))
         links = [desk.call("localhost", port, hello, 5.0, lambda: None) for hello in hellos]
         with pytest.raises(ConfigError, match=expected):
             first.result()
@@ -151,7 +151,7 @@ def test_nobody_at_the_address_is_said_in_time() -> None:
     settings = config.Parallel(coordinator=f"localhost:{free_port()}", num_processes=2, process_index=1, wait_secs=0.5)
     with (
         pytest.raises(ConfigError, match=r"process 0 is not at parallel.coordinator=localhost.*wait_secs=0.5"),
-        join.join(settings, lambda: None),
+        join.join(settings, patience(10)),
     ):
         pass
 
@@ -162,6 +162,13 @@ def test_auto_without_a_cluster_is_refused() -> None:
         join.join(config.Parallel(coordinator="auto"), lambda: None),
     ):
         pass
+
+
+def wait_for_failure(team: Team) -> None:
+    waiting = patience(10)
+    while True:
+        waiting()
+        team.raise_if_failed()
 
 
 def test_killed_process_is_named_at_once() -> None:
@@ -176,6 +183,8 @@ team.Team(1, 2, links).decide(lambda: 1)
     team = make_team(0, 2, links)
     child.kill()
     child.wait()
+    with pytest.raises(TrainingStopped, match="process 1: it ended without a word"):
+        wait_for_failure(team)
     with pytest.raises(TrainingStopped, match="process 1: it ended without a word"):
         team.agree({}, AssetError, "")
     team.hang_up()
