@@ -380,7 +380,7 @@ def test_lost_rest_of_a_file_is_said_once_by_every_command(
 
 def test_lost_rest_of_a_file_is_said_once_in_training_and_validation(tmp_path: Path, capsys: Any) -> None:
     settings = settings_for(broken(tmp_path, ".gz", "torn")[0], data__max_quarantined=1.0)
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     console.prepare()
     _, held_out = pipeline.validation_batches(settings, mixture, TOKENIZER, 400)
     accounts.write_exceptions(writer.Nowhere(), 0, "validation", held_out)
