@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, NamedTuple
 
 import click
 
+from codex_jax import amounts
 from codex_jax.cli import layout
 from codex_jax.console import say
 from codex_jax.errors import AssetError, ConfigError, Found
@@ -54,7 +55,8 @@ def scan(paths: tuple[str, ...], path: Path | None, stage: str, as_json: bool) -
     else:
         _say_findings(found)
     if found.findings:
-        raise Found(f"{len(found.findings)} findings in {len({row['file'] for row in found.findings})} files")
+        files = len({row["file"] for row in found.findings})
+        raise Found(f"{amounts.counted(len(found.findings), 'finding')} in {amounts.counted(files, 'file')}")
 
 
 @safety.command()
@@ -210,7 +212,8 @@ def _say_findings(found: Scanned) -> None:
         layout.say_rows([("PLACE", "RULE", "SEVERITY", "FILE"), *rows])
     counts = Counter(row["severity"] for row in found.findings)
     told = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]) or "nothing"
-    say(f"{found.files} files: {told}" + (f"; {found.binary} binary files left out" if found.binary else ""))
+    left_out = f"; {amounts.counted(found.binary, 'binary file')} left out" if found.binary else ""
+    say(f"{amounts.counted(found.files, 'file')}: {told}{left_out}")
 
 
 def _explained(decision: engine.Decision) -> dict[str, Any]:

@@ -61,14 +61,14 @@ def test_scan_tells_places_and_ends_with_1(run, tree: Path) -> None:
         ["2:12", "github-token", "critical", "tree/a.py"],
         ["2:14", "email", "medium", "tree/inner/rows.jsonl"],
     ]
-    assert done.out.splitlines()[-1] == "3 files: 1 critical, 1 medium; 1 binary files left out"
+    assert done.out.splitlines()[-1] == "3 files: 1 critical, 1 medium; 1 binary file left out"
     assert done.err == "codex_jax: 2 findings in 2 files\n"
 
 
 def test_scan_of_clean_files_ends_with_0(run, tree: Path) -> None:
     assert run("scan", "tree/clean.txt", "tree/picture.bin") == (
         0,
-        "1 files: nothing; 1 binary files left out\n",
+        "1 file: nothing; 1 binary file left out\n",
         "",
     )
 
