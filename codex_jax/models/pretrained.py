@@ -131,9 +131,10 @@ def _check_equal(directory: Path, embedding: Stored, head: Stored) -> None:
     """Raise AssetError unless the stored head is the embedding, bit for bit."""
     alike = (embedding.dtype, embedding.shape, embedding.turned) == (head.dtype, head.shape, head.turned)
     if alike:
-        alike = all(one == other for one, other in zip(stored.raw(embedding), stored.raw(head), strict=True))
+        alike = all(part == same for part, same in zip(stored.raw(embedding), stored.raw(head), strict=True))
     elif (embedding.dtype, embedding.shape) == (head.dtype, head.shape):
-        alike = np.array_equal(stored.read(embedding, turned=False), stored.read(head, turned=False))
+        one, other = (stored.read(part, stored.room(math.prod(part.shape)), turned=False) for part in (embedding, head))
+        alike = np.array_equal(one, other)
     if not alike:
         raise AssetError(
             f"{directory}: config.json says that the head is the embedding (tie_word_embeddings), but the weights have "
@@ -149,16 +150,22 @@ def _listing(directory: Path, definition: Definition, problems: list[str]) -> st
 
 
 def _filled(source: Source, place: Sharding) -> jax.Array:
-    if "{layer}" not in source.row.name:
-        block = _placed(source, source.tensors[0], source.shape, place)
-        # A copy: jax may hold NumPy's memory, which training could not use up.
-        return jax.jit(jnp.copy, out_shardings=place)(block)
+    stacked = "{layer}" in source.row.name
+    shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
+    memory = stored.room(math.prod(shape))
+
+    def read(tensor: Stored) -> jax.Array:
+        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
+        return jax.make_array_from_callback(shape, of_one, lambda index: values[index])
+
+    if not stacked:
+        # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
+        return jax.jit(jnp.copy, out_shardings=place)(read(source.tensors[0]))
     whole = jax.jit(functools.partial(jnp.zeros, source.shape, jnp.float32), out_shardings=place)()
     put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
     for layer, tensor in enumerate(source.tensors):
-        block = _placed(source, tensor, source.shape[1:], _of_layer(place))
-        # Waited for: what is read ahead would lie in memory beside it.
-        whole = jax.block_until_ready(put(whole, block, np.int32(layer), 0))
+        # Waited for, since the next one is read into the same memory.
+        whole = jax.block_until_ready(put(whole, read(tensor), np.int32(layer), 0))
     return whole
 
 
@@ -167,8 +174,3 @@ def _of_layer(place: Sharding) -> Sharding:
     if not isinstance(place, NamedSharding):
         return place
     return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
-
-
-def _placed(source: Source, tensor: Stored, shape: tuple[int, ...], place: Sharding) -> jax.Array:
-    values = stored.read(tensor, turned=source.row.transposed).reshape(shape)
-    return jax.make_array_from_callback(shape, place, lambda index: values[index])

@@ -45,14 +45,21 @@ class Stored(NamedTuple):
         return sum(length for _, length in self.pieces)
 
 
-def read(stored: Stored, *, turned: bool) -> np.ndarray:
-    """Return the values as float32, transposed if `turned`; beyond them a few megabytes are in use while reading.
+def room(size: int) -> np.ndarray:
+    """Return memory for so many float32, to be read into."""
+    memory = np.empty(4 * size + _ALIGNMENT, np.uint8)
+    start = -memory.ctypes.data % _ALIGNMENT
+    return memory[start : start + 4 * size].view(np.float32)
 
-    Raises AssetError when the file ends early.
+
+def read(stored: Stored, memory: np.ndarray, *, turned: bool) -> np.ndarray:
+    """Return the values as float32, transposed if `turned`, in `memory` that has room for exactly them.
+
+    Beyond it a few megabytes are in use while reading. Raises AssetError when the file ends early.
     """
     rows, columns = _as_kept(stored)
     turned ^= stored.turned
-    out = _aligned((columns, rows) if turned else (rows, columns))
+    out = memory.reshape((columns, rows) if turned else (rows, columns))
     for first, band_RC in _bands(stored, rows, columns):
         if not turned:
             out[first : first + len(band_RC)] = band_RC
@@ -75,13 +82,6 @@ def _as_kept(stored: Stored) -> tuple[int, int]:
         return math.prod(stored.shape), 1
     rows, columns = stored.shape
     return (columns, rows) if stored.turned else (rows, columns)
-
-
-def _aligned(shape: tuple[int, int]) -> np.ndarray:
-    num_bytes = 4 * math.prod(shape)
-    memory = np.empty(num_bytes + _ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % _ALIGNMENT
-    return memory[start : start + num_bytes].view(np.float32).reshape(shape)
 
 
 def _bands(stored: Stored, rows: int, columns: int) -> Iterator[tuple[int, np.ndarray]]:
