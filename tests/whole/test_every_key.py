@@ -46,7 +46,7 @@ class Effect(NamedTuple):
 
 EFFECTS: dict[str, Effect] = {
     "run.seed": Effect(1, observers.batches),
-    "model.name": Effect("gtp2", observers.refusal),
+    "model.name": Effect("gpt2-offline", observers.refusal),
     "model.architecture": Effect('{"model_type": "gtp2"}', observers.refusal),
     "model.weights": Effect("nowhere", observers.refusal),
     "model.num_kv_heads": Effect(1, observers.refusal),
