@@ -174,6 +174,8 @@ class Train:
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    trainable: tuple[str, ...] = knob((), "regular expressions of the leaves that are trained; empty: all of them")
+    freeze_layers: int = knob(0, "first blocks that stay as they are", low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
