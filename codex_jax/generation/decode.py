@@ -7,7 +7,7 @@ B batch · P places of the prompts · M places in all · V vocabulary · D model
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -206,7 +206,7 @@ def bucket(length: int) -> int:
     return -(-length // step) * step
 
 
-def padded(prompts: list[list[int]], batch: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def padded(prompts: Sequence[Sequence[int]], batch: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return (tokens_BP, starts_B): prompts that end at the same place; rows behind the last one are empty."""
     length = bucket(max(map(len, prompts)))
     tokens_BP, starts_B = np.zeros((batch, length), np.int32), np.full(batch, length, np.int32)

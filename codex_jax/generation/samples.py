@@ -43,9 +43,9 @@ def make(
         def is_done(_: int, tokens: list[int]) -> bool:
             return stops.is_met(tokenizer, prompt, tokens, options.stop)
 
-        written: list[int] = []
-        for rows in writing.write(decoding, decoding.prepare(parameters), choice, [prompt], key[None], limits, is_done):
-            (written,) = rows
+        (written,) = writing.last(
+            writing.write(decoding, decoding.prepare(parameters), choice, [prompt], key[None], limits, is_done)
+        )
         return "".join(stops.texts(tokenizer, prompt, written, options.stop))
 
     return sample

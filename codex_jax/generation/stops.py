@@ -1,6 +1,5 @@
 """Text from tokens, up to the first stop string: it is looked for in the text, so that tokens may cut it anyhow."""
 
-import os
 from collections.abc import Sequence
 
 from codex_jax.tokenizers.tokenizer import Tokenizer
@@ -36,4 +35,10 @@ def is_met(tokenizer: Tokenizer, prompt: Sequence[int], written: Sequence[int], 
 
 def behind(whole: str, before: str) -> str:
     """Return what of a text stands behind the part that it has in common with another."""
-    return whole[len(os.path.commonprefix([whole, before])) :]
+    return whole[len(common(whole, before)) :]
+
+
+def common(first: str, second: str) -> str:
+    """Return how both texts begin."""
+    unlike = (place for place, (one, other) in enumerate(zip(first, second, strict=False)) if one != other)
+    return first[: next(unlike, min(len(first), len(second)))]

@@ -5,7 +5,6 @@ is returned or, while it is being written, yielded.
 """
 
 import dataclasses
-import os
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -80,9 +79,8 @@ class Voice:
             part = rows[at : at + size]
             # A last batch that is not full is filled up with empty rows instead of compiled for.
             keys = keys_B[jax.numpy.minimum(jax.numpy.arange(at, at + size), len(rows) - 1)]
-            written: list[list[int]] = []
-            for written in self._written(part, keys, options, banned, stops.chunk(options.stop, options.num_tokens)):
-                pass
+            chunk = stops.chunk(options.stop, options.num_tokens)
+            written = writing.last(self._written(part, keys, options, banned, chunk))
             made += [self._answer(prompt, row, options) for prompt, row in zip(part, written, strict=True)]
         return made
 
@@ -150,7 +148,7 @@ class Voice:
         whole = before + answer
         held = max(HELD_BACK, *map(len, options.stop)) if options.stop else HELD_BACK
         parts = [self.guard.examine(text, "output") for text in (whole, whole[: max(0, len(whole) - held)])]
-        return "" if any(part.blocked for part in parts) else os.path.commonprefix([part.text for part in parts])
+        return "" if any(part.blocked for part in parts) else stops.common(*(part.text for part in parts))
 
 
 def open_voice(

@@ -4,7 +4,7 @@ B batch · E ends
 """
 
 import zlib
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -53,6 +53,11 @@ def write(
             return
         until = np.int32(min(int(done) + limits.chunk, limits.num_tokens))
         state = decoding.go_on(weights, choice, state, ends_E, ended_B, until, prompt=length)
+
+
+def last(rows: Iterator[list[list[int]]]) -> list[list[int]]:
+    """Return what `write` yields at the end."""
+    return deque(rows, maxlen=1)[0]
 
 
 def _until(tokens: list[int], ends: Sequence[int]) -> list[int]:

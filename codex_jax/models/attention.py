@@ -90,7 +90,7 @@ def recall(
     values_BGMK: jax.Array,
     sight: Sight,
     *,
-    window: int,
+    window: int | jax.Array = 0,
     scale: float,
     dtype: jnp.dtype,
 ) -> jax.Array:

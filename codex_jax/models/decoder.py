@@ -86,8 +86,8 @@ class Attention(nnx.Module):
             )
         else:
             assert sight.places_L is not None
-            new_2 = [products.rounded(part, self.how.dtype) for part in (key_BLGK, value_BLGK)]
-            memory = memory.written(*new_2, sight.places_L[0])
+            key_BLGK, value_BLGK = (products.rounded(part, self.how.dtype) for part in (key_BLGK, value_BLGK))
+            memory = memory.written(key_BLGK, value_BLGK, sight.places_L[0])
             read_BLHK = attention.recall(
                 query_BLHK, *memory, sight, window=layer.window, scale=self.shape.query_scale, dtype=self.how.dtype
             )

@@ -38,12 +38,8 @@ class Small:
         choice = sampling.choice(self.definition.shape.vocab_size, **({"temperature": 0.0} | how))
         keys_B = jnp.resize(writing.keys(0, prompts), max(batch, len(prompts)))
         limits = writing.Limits(num_tokens, ends, chunk)
-        rows: list[list[int]] = []
-        for rows in writing.write(
-            self.decoding, self.weights, choice, prompts, keys_B, limits, lambda row, tokens: False
-        ):
-            pass
-        return rows
+        given = (self.decoding, self.weights, choice, prompts, keys_B, limits)
+        return writing.last(writing.write(*given, lambda row, tokens: False))
 
 
 def prompts(vocabulary: int = 99) -> list[list[int]]:
