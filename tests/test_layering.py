@@ -16,7 +16,7 @@ PACKAGE = "codex_jax"
 
 # A module imports only from floors below its own and from its own room. The modules of the ground are one room.
 FLOORS: Mapping[int, tuple[str, ...]] = {
-    6: ("main",),
+    6: ("main", "notebook"),
     5: ("train", "cli"),
     4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),

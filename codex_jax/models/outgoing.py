@@ -89,11 +89,11 @@ def _write_safetensors(file: BinaryIO, tensors: Sequence[Outgoing], dtype: str) 
         file.write(_bytes(one, dtype))
 
 
-def _bytes(one: Outgoing, dtype: str) -> np.ndarray:
+def _bytes(one: Outgoing, dtype: str) -> memoryview:
     values = np.ascontiguousarray(one.make(), DTYPES[dtype])
     if values.shape != one.shape:
         raise ValueError(f"{one.name} was to have shape {one.shape}, not {values.shape}")
-    return values.reshape(-1).view(np.uint8)
+    return values.reshape(-1).view(np.uint8).data
 
 
 def _write_flax(file: BinaryIO, node: Any, dtype: str) -> None:
@@ -118,7 +118,7 @@ def _write_flax(file: BinaryIO, node: Any, dtype: str) -> None:
         _write_flax(file, inner, dtype)
 
 
-def _write_array(file: BinaryIO, shape: tuple[int, ...], data: np.ndarray, dtype: str) -> None:
+def _write_array(file: BinaryIO, shape: tuple[int, ...], data: memoryview, dtype: str) -> None:
     """Write an extension of type 1: an array of shape, type and bytes."""
     packer = msgpack.Packer()
     inner = packer.pack_array_header(3) + packer.pack(shape) + packer.pack(dtype)
