@@ -1,9 +1,9 @@
 """What a notebook or a script calls: a trained model in three lines.
 
-    from codex_jax import notebook
+from codex_jax import notebook
 
-    model = notebook.open("runs/gpt2-tiny")
-    print(model("def main(", num_tokens=50))
+model = notebook.open("runs/gpt2-tiny")
+print(model("def main(", num_tokens=50))
 """
 
 import os

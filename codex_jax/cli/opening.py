@@ -122,9 +122,7 @@ def checkpoint(run: Path, step: int | None) -> Found:
     return found
 
 
-def settings_of(
-    run: Path, written: dict[str, Any], found: Found, pairs: Sequence[tuple[str, str]]
-) -> config.Config:
+def settings_of(run: Path, written: dict[str, Any], found: Found, pairs: Sequence[tuple[str, str]]) -> config.Config:
     """Return the settings of the run with those changed that may, and the seed of the data that the checkpoint has."""
     saved = found.meta["settings"]
     if changed := rundir.changes(saved, written):

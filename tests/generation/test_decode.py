@@ -65,3 +65,75 @@ def test_greedy_tokens_equal_transformers(torch_oracle: ModuleType, name: str) -
             )
         expected.append(made[0, len(prompt) :].tolist())
     assert small.write(prompts(), 32) == expected
+
+
+@pytest.fixture(scope="module")
+def small() -> Small:
+    return Small("mistral")
+
+
+def test_cached_decoding_equals_reading_everything_again(torch_oracle: ModuleType, small: Small) -> None:
+    @jax.jit
+    def likeliest(parameters: Any, tokens_1L: jax.Array, length: jax.Array) -> jax.Array:
+        model = small.definition.bind(parameters)
+        positions_1L = jnp.arange(tokens_1L.shape[1])[None]
+        hidden_1LD = model(tokens_1L, jnp.ones_like(tokens_1L), positions_1L)
+        return jnp.argmax(model.head() @ hidden_1LD[0, length - 1])
+
+    for prompt, written in zip(prompts(), small.write(prompts(), 20), strict=True):
+        tokens = list(prompt)
+        for _ in range(20):
+            given = np.zeros((1, 64), np.int32)
+            given[0, : len(tokens)] = tokens
+            tokens.append(int(likeliest(small.parameters, given, len(tokens))))
+        assert written == tokens[len(prompt) :]
+
+
+def test_rows_do_not_depend_on_the_batch(torch_oracle: ModuleType, small: Small) -> None:
+    how: dict[str, Any] = {"temperature": 1.0, "top_k": 20, "repetition_penalty": 1.3}
+    together = small.write(prompts(), 20, batch=4, **how)
+    assert together == [small.write([prompt], 20, **how)[0] for prompt in prompts()]
+    assert len({tuple(row) for row in small.write(2 * prompts()[:1], 20, **how)}) == 2  # each time drawn anew
+    assert small.write(prompts(), 20, batch=4, chunk=3, **how) == together
+
+
+def test_the_whole_prompt_counts(torch_oracle: ModuleType, small: Small) -> None:
+    prompt = prompts()[0][-6:]  # within the window
+    changed = [(prompt[0] + 1) % 99, *prompt[1:]]
+    assert small.write([prompt], 20) != small.write([changed], 20)
+
+
+def test_rows_end_at_an_end_token_and_the_loop_with_the_last(torch_oracle: ModuleType, small: Small) -> None:
+    free = small.write(prompts(), 20)
+    ends = (free[0][4], free[1][2])
+    expected = [row[: min([place for place, token in enumerate(row) if token in ends], default=20)] for row in free]
+    assert small.write(prompts(), 20, ends=ends) == expected
+    assert len(expected[0]) <= 4
+
+
+def test_compiled_once_for_a_batch_and_a_bucket(torch_oracle: ModuleType) -> None:
+    small = Small("gpt2")
+    for temperature, length, num_tokens in ((0.5, 5, 12), (0.9, 7, 14), (0.7, 16, 3)):
+        small.write([prompts()[1][:length]], num_tokens, temperature=temperature, chunk=4)
+    assert small.decoding.begin._cache_size() == small.decoding.go_on._cache_size() == 1  # type: ignore[attr-defined]
+    small.write([prompts()[1]], 12, temperature=0.5)
+    assert small.decoding.go_on._cache_size() == 2  # type: ignore[attr-defined]
+
+
+def test_sixteen_bits_are_rounded_as_in_training(torch_oracle: ModuleType) -> None:
+    small = Small("gpt2", "bfloat16")
+    tokens_1L = np.array([prompts()[1]], np.int32)
+    model = small.definition.bind(small.parameters)
+    expected_LD = model(tokens_1L, np.ones_like(tokens_1L), np.arange(23, dtype=np.int32)[None])[0]
+    state = small.decoding.begin(
+        small.weights,
+        sampling.choice(99, temperature=0.0),
+        *decode.padded(tokens_1L.tolist(), 1),
+        writing.keys(0, tokens_1L.tolist()),
+        np.zeros(0, np.int32),
+        room=16,
+    )
+    keys_GMK = np.asarray(state.memories[0].keys_BGMK[0, :, :32])
+    assert np.array_equal(keys_GMK, keys_GMK.astype(jnp.bfloat16).astype(np.float32))
+    scores_V = np.asarray(model.head() @ expected_LD[-1])
+    assert scores_V[int(state.tokens_BM[0, 32])] >= scores_V.max() - 0.02
