@@ -13,9 +13,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    name: str = knob("gpt2", "a model of the catalogue; a size that is 0 below is as it has it")
+    name: str = knob(
+        "",
+        "a model of the catalogue, see codex-jax model list; a size that is 0 below is as it has it. Empty: that of "
+        "model.architecture or model.weights, else gpt2",
+    )
     architecture: str = knob("", "a config.json in Hugging Face's form, or its text, in place of the catalogue's")
-    weights: str = knob("", "directory of weights to begin with, and of their config.json; empty: random ones")
+    weights: str = knob(
+        "",
+        "directory of weights to begin with, and of their config.json; offline: where this machine has those of "
+        "model.name; empty: random ones",
+    )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)
     context_length: int = knob(0, "longest sequence, in tokens; learnt positions reach no further", low=0)
     num_layers: int = knob(0, "number of transformer blocks", low=0)
@@ -166,6 +174,8 @@ class Train:
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    trainable: tuple[str, ...] = knob((), "regular expressions of the leaves that are trained; empty: all of them")
+    freeze_layers: int = knob(0, "first blocks that stay as they are", low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -199,6 +209,16 @@ class Generate:
     num_tokens: int = knob(48, "length of a sample, in tokens", low=1)
     temperature: float = knob(0.8, "divides the logits; 0 takes the likeliest token", low=0.0)
     top_k: int = knob(50, "sample among this many likeliest tokens; 0: among all", low=0)
+    top_p: float = knob(
+        1.0, "sample among the likeliest tokens that have this probability together; 1: all", low=0.0, high=1.0
+    )
+    min_p: float = knob(
+        0.0, "sample among tokens at least so many times as likely as the likeliest; 0: all", low=0.0, high=1.0
+    )
+    repetition_penalty: float = knob(
+        1.0, "above 1 makes tokens less likely that are in prompt or sample already; 1: does not", low=0.01
+    )
+    stop: tuple[str, ...] = knob((), "texts at which a sample ends, before them")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codex_jax import cache, config, evaluate, generate, rundir, sharding
+from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
+from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
@@ -27,7 +28,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import program
+from codex_jax.training import beginning, program
 from codex_jax.training.state import TrainState
 
 
@@ -43,7 +44,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = build.decided(settings)
+        settings = loading.of_weights(build.decided(beginning.recall(workdir, settings)))
         alike.check_start(team, settings)
 
         if team.is_first:
@@ -82,16 +83,20 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        sample = samples.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
-        # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
+        weights = beginning.digest(settings.model, model, found.meta if found else None)
+        alike.check_weights(team, weights)
+        begun, frozen = beginning.load(settings.model, model, resumed=found is not None)
+
+        # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
-            totals = Totals(**found.meta["totals"])
+            before = Totals(**found.meta["totals"])
         else:
-            state = model.initial()
-            totals = Totals()
+            state = model.initial(begun)
+            before = Totals()
 
         writer: Writer = Nowhere()
         if team.is_first:
@@ -107,10 +112,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     outward=guard.outward,
                 )
             )
-            made_with = dossier.open_run(
-                workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint
-            )
-        recorder = Recorder(writer, settings, model.definition, start, totals)
+            content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
+            made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, content)
+        recorder = Recorder(writer, settings, model.definition, start, before)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
@@ -131,15 +135,16 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stack.enter_context(team.guard())
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
-            state, output = model.update(state, sharding.place(batch, mesh), np.int32(index))
+            state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
             done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
                 paused = time.perf_counter()
-                text = guard.examine(sample(state.parameters, jax.random.fold_in(state.key, done)), "output")
-                recorder.evaluated(done, evaluate_model(state.parameters), text)
+                parameters = trees.joined(state.parameters, frozen)
+                text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
+                recorder.evaluated(done, evaluate_model(parameters), text)
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
@@ -147,6 +152,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     "run_id": run_id,
                     "settings": shown,
                     "totals": dataclasses.asdict(recorder.totals),
+                    "weights": weights,
                     "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
                 }
                 saver.save(done, state, stream.state(), meta)

@@ -17,19 +17,24 @@ class Dense(nnx.Module):
     """A product with a kernel over the last axis, plus a bias if it has one: (..., D) -> (..., F).
 
     `features` may be several axes, e.g. (3, D) for the query, key and value of attention.
+
+    `turned`: the kernel is given as (F, D), as `products.turned` makes it, for when hidden has few rows.
     """
 
     def __init__(
         self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
-        self.dtype = dtype
+        self.dtype, self.features, self.turned = dtype, features, False
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
-        flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
-        product = flat.reshape(*hidden.shape[:-1], *kernel.shape[1:])
+        if self.turned:
+            flat = products.by_rows(hidden, kernel, self.dtype, products.passed_on(self.dtype))
+        else:
+            flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
+        product = flat.reshape(*hidden.shape[:-1], *self.features)
         return product if self.bias is None else product + jnp.broadcast_to(self.bias[...], product.shape)
 
 

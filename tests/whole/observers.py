@@ -9,9 +9,10 @@ import jax
 import numpy as np
 import psutil
 
-from codex_jax import config, generate, sharding
+from codex_jax import config, sharding
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
+from codex_jax.generation import samples
 from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
@@ -73,7 +74,7 @@ def program(settings: config.Config) -> str:
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
-    return made.update.lower(made.target, batch, index).as_text()  # type: ignore[attr-defined]
+    return made.update.lower(made.target, made.frozen, batch, index).as_text()  # type: ignore[attr-defined]
 
 
 def refusal(settings: config.Config) -> str:
@@ -198,5 +199,5 @@ def sample(settings: config.Config) -> str:
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
-    draw = generate.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
+    draw = samples.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
     return draw(parameters, jax.random.key(1))
