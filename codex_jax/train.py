@@ -9,12 +9,11 @@ import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from codex_jax import cache, config, evaluate, generate, rundir, sharding, trees
+from codex_jax import cache, config, digest, evaluate, generate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
@@ -28,7 +27,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import program
+from codex_jax.training import beginning, program
 from codex_jax.training.state import TrainState
 
 
@@ -58,6 +57,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
+        base = beginning.check(settings, found.meta if found else None)
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
@@ -75,7 +75,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        alike.check_data(team, stream.fingerprint, tokenizer.digest)
+        alike.check_data(team, {**stream.fingerprint, "base": base}, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
@@ -83,14 +83,15 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         prompt = guard.examine(settings.generate.prompt, "prompt")
         sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
-        frozen: dict[str, Any] = {}
-        # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
+        # Go on from this workdir, or begin with weights, given or random; a checkpoint that cannot be trusted was
+        # refused above.
+        frozen = beginning.frozen(settings, model)
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
             totals = Totals(**found.meta["totals"])
         else:
-            state = model.initial({})
+            state = model.initial(beginning.given(settings, model))
             totals = Totals()
 
         writer: Writer = Nowhere()
@@ -107,9 +108,15 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 )
             )
             made_with = dossier.open_run(
-                workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint
+                workdir,
+                settings,
+                guard,
+                model,
+                tokenizer,
+                mixture,
+                {"data": digest.of_json(stream.fingerprint), "weights": base},
             )
-        recorder = Recorder(writer, settings, model.definition, start, totals)
+        recorder = Recorder(writer, settings, model, start, totals)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
@@ -144,7 +151,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
                 writer.sync()
-                meta = {"run_id": run_id, "settings": shown, "totals": dataclasses.asdict(recorder.totals)}
+                meta = {
+                    "run_id": run_id,
+                    "settings": shown,
+                    "totals": dataclasses.asdict(recorder.totals),
+                    "base": base,
+                }
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()
