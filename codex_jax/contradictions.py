@@ -1,5 +1,6 @@
 """What must hold between settings that are each right alone."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -33,6 +34,32 @@ _RULES = (
         ("train.microbatch_size", "train.global_batch_size"),
         lambda microbatch, batch: batch % (microbatch or batch) == 0,
         "train.microbatch_size={} does not divide train.global_batch_size={}",
+    ),
+    _Rule(
+        ("train.freeze_layers", "model.num_layers"),
+        lambda frozen, layers: not layers or frozen <= layers,
+        "train.freeze_layers={} is more than model.num_layers={}",
+    ),
+    _Rule(
+        ("adapter.rank", "adapter.targets", "adapter.weights"),
+        lambda rank, targets, weights: rank or not targets,
+        "adapter.rank={0} makes no adapter for adapter.targets={1}: set adapter.rank, or leave out the targets",
+    ),
+    _Rule(
+        ("adapter.rank", "adapter.dropout", "adapter.weights"),
+        lambda rank, dropout, weights: rank or weights or not dropout,
+        "adapter.rank={0} makes no adapter for adapter.dropout={1}: set adapter.rank",
+    ),
+    _Rule(
+        # What the weights are is not known yet where only a name is given.
+        ("adapter.rank", "model.weights", "model.name", "model.architecture"),
+        lambda rank, weights, name, architecture: not rank or weights or (name and not architecture),
+        "adapter.rank={0} would adapt random weights: name those of a trained model in model.weights",
+    ),
+    _Rule(
+        ("train.trainable", "model.weights", "model.name", "model.architecture"),
+        lambda trainable, weights, name, architecture: not trainable or weights or (name and not architecture),
+        "train.trainable={0} would leave the rest at random: name the weights of a trained model in model.weights",
     ),
     _Rule(
         ("optimizer.final_learning_rate", "optimizer.learning_rate"),
@@ -94,6 +121,7 @@ def between(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[
                 f"{section_name}.validation_paths"
             )
     yield from _mixture(values, defaults, mixed)
+    yield from _patterns(values)
     yield from _processes(values)
 
 
@@ -109,6 +137,15 @@ def _mixture(values: Mapping[str, Any], defaults: Mapping[str, Any], mixed: Sequ
     if any(weights.values()) and not all(weights.values()):
         without = ", ".join(name for name, weight in weights.items() if not weight)
         yield f"some sources of data.mix have a weight and {without} has none: give all of them one, or none"
+
+
+def _patterns(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("adapter.targets", "train.trainable"):
+        for pattern in values.get(name, ()):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"{name}={pattern} is no regular expression: {error}"
 
 
 def _processes(values: Mapping[str, Any]) -> Iterator[str]:

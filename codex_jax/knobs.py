@@ -13,9 +13,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    name: str = knob("gpt2", "a model of the catalogue; a size that is 0 below is as it has it")
+    name: str = knob(
+        "",
+        "a model of the catalogue, see codex-jax model list; a size that is 0 below is as it has it. Empty: that of "
+        "model.architecture or model.weights, else gpt2",
+    )
     architecture: str = knob("", "a config.json in Hugging Face's form, or its text, in place of the catalogue's")
-    weights: str = knob("", "directory of weights to begin with, and of their config.json; empty: random ones")
+    weights: str = knob(
+        "",
+        "directory of weights to begin with, and of their config.json; offline: where this machine has those of "
+        "model.name; empty: random ones",
+    )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)
     context_length: int = knob(0, "longest sequence, in tokens; learnt positions reach no further", low=0)
     num_layers: int = knob(0, "number of transformer blocks", low=0)
@@ -38,6 +46,22 @@ class Model:
     )
     remat: bool = knob(False, "recompute a block in the backward pass instead of keeping its activations")
     scan_unroll: int = knob(1, "blocks per iteration of the scan over layers; divides model.num_layers", low=1)
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Adapter:
+    rank: int = knob(
+        0, "rank of the adapters (LoRA); the model itself is then frozen. 0: none, or that of adapter.weights", low=0
+    )
+    alpha: float = knob(16.0, "adapters are multiplied by alpha / rank", low=1e-6)
+    rslora: bool = knob(False, "adapters are multiplied by alpha / sqrt(rank) instead")
+    dropout: float = knob(0.0, "probability of dropping what an adapter reads while training", low=0.0, high=0.99)
+    targets: tuple[str, ...] = knob(
+        (),
+        "regular expressions of the products that have adapters, such as attention/(query|value)$ or mlp/; empty: "
+        "queries and values",
+    )
+    weights: str = knob("", "directory of a PEFT adapter to begin with; empty: adapters that change nothing at first")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -166,6 +190,10 @@ class Train:
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    trainable: tuple[str, ...] = knob(
+        (), "regular expressions of the leaves that are trained; empty: all, or the adapters where there are any"
+    )
+    freeze_layers: int = knob(0, "first blocks that stay as they are", low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -233,6 +261,7 @@ class Tracking:
 class Config:
     run: Run = section(Run)
     model: Model = section(Model)
+    adapter: Adapter = section(Adapter)
     tokenizer: Tokenizer = section(Tokenizer)
     data: Data = section(Data)
     safety: Safety = section(Safety)

@@ -30,6 +30,12 @@ RULES = (
     (r"blocks/mlp/(gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"blocks/mlp/(gate|up)/bias$", P(None, "tensor")),
     (r"blocks/mlp/down/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/attention/qkv/lora_b$", P()),
+    (r"blocks/.*/(qkv|query|key|value|gate|up)/lora_a$", P(None, "fsdp", None)),
+    (r"blocks/.*/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
+    (r"blocks/.*/(out|down)/lora_a$", P(None, "tensor", None)),
+    (r"blocks/.*/(out|down)/lora_b$", P(None, None, "fsdp")),
+    (r"/lora_[ab]$", P()),
     (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
     (r"(^|/)(step|key|count)$", P()),
 )
@@ -92,7 +98,11 @@ def of_tree(tree: trees.PyTree, mesh: Mesh) -> trees.PyTree:
 
 def abstract(make: Callable[[], trees.PyTree], mesh: Mesh) -> trees.PyTree:
     """Return the shapes of what `make()` would return, each with its sharding: where a state is made or restored."""
-    shapes = jax.eval_shape(make)
+    return placed(jax.eval_shape(make), mesh)
+
+
+def placed(shapes: trees.PyTree, mesh: Mesh) -> trees.PyTree:
+    """Return shapes with the sharding of each."""
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, of_tree(shapes, mesh)
     )

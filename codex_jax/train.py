@@ -13,7 +13,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codex_jax import cache, config, evaluate, generate, rundir, sharding
+from codex_jax import cache, config, digest, evaluate, generate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
@@ -27,7 +27,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import program
+from codex_jax.training import beginning, program
 from codex_jax.training.state import TrainState
 
 
@@ -59,6 +59,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
+        base = beginning.check(settings, found.meta if found else None)
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
@@ -76,7 +77,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        alike.check_data(team, stream.fingerprint, tokenizer.digest)
+        alike.check_data(team, {**stream.fingerprint, "base": base}, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
@@ -84,13 +85,15 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         prompt = guard.examine(settings.generate.prompt, "prompt")
         sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
-        # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
+        # Go on from this workdir, or begin with weights, given or random; a checkpoint that cannot be trusted was
+        # refused above.
+        frozen = beginning.frozen(settings, model)
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
             totals = Totals(**found.meta["totals"])
         else:
-            state = model.initial()
+            state = model.initial(beginning.given(settings, model))
             totals = Totals()
 
         writer: Writer = Nowhere()
@@ -108,9 +111,15 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 )
             )
             made_with = dossier.open_run(
-                workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint
+                workdir,
+                settings,
+                guard,
+                model,
+                tokenizer,
+                mixture,
+                {"data": digest.of_json(stream.fingerprint), "weights": base},
             )
-        recorder = Recorder(writer, settings, model.definition, start, totals)
+        recorder = Recorder(writer, settings, model, start, totals)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
@@ -131,15 +140,16 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stack.enter_context(team.guard())
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
-            state, output = model.update(state, sharding.place(batch, mesh), np.int32(index))
+            state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
             done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
                 paused = time.perf_counter()
-                text = guard.examine(sample(state.parameters, jax.random.fold_in(state.key, done)), "output")
-                recorder.evaluated(done, evaluate_model(state.parameters), text)
+                parameters = trees.joined(state.parameters, frozen)
+                text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
+                recorder.evaluated(done, evaluate_model(parameters), text)
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
@@ -147,6 +157,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     "run_id": run_id,
                     "settings": shown,
                     "totals": dataclasses.asdict(recorder.totals),
+                    "base": base,
                     "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
                 }
                 saver.save(done, state, stream.state(), meta)

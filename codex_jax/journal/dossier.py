@@ -15,31 +15,33 @@ from codex_jax.data.report import Report
 from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
 from codex_jax.journal.recorder import Recorder
-from codex_jax.models import build
 from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import ledger, progress, provenance, report, report_facts, system
 from codex_jax.tracking.writer import Writer
+from codex_jax.training import subtree
+from codex_jax.training.program import Program
 
 
 def open_run(
     workdir: Path,
     settings: config.Config,
     guard: Gate,
-    definition: build.Definition,
+    program: Program,
     tokenizer: Tokenizer,
     mixture: Mixture,
-    fingerprint: Mapping[str, Any],
+    read: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write provenance.json and the tokenizer, and tell the user what is trained on what.
 
+    `read` are the digests of what is read beside configuration, tokenizer and policy.
     Returns what the first event of each process carries, since provenance.json tells of the latest one only.
     """
     digests = {
         "config": digest.of_json(config.to_dict(settings)),
-        "data": digest.of_json(fingerprint),
+        **read,
         "tokenizer": tokenizer.digest,
         "safety": guard.content(),
     }
@@ -48,8 +50,13 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    parameters = trees.num_parameters(definition.abstract)
-    say(f"model      {model.name}, {parameters:,} parameters, {model.compute_dtype} products")
+    parameters = trees.num_parameters(program.definition.abstract)
+    trained = subtree.num_trained(settings.train, program.target.parameters)
+    family = program.definition.family.name
+    say(f"model      {model.name or family}, {parameters:,} parameters, {model.compute_dtype} products")
+    if trained < parameters:
+        percent = 100 * trained / parameters
+        say(f"trained    {trained:,} of them ({percent:.2g} %), {parameters - trained:,} are frozen")
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
@@ -64,6 +71,7 @@ def open_run(
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
+        "trained_parameters": trained,
         "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
     }

@@ -1,0 +1,46 @@
+"""What a run takes from files before its first step: the weights that it begins with or adapts, each leaf in place."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+
+from codex_jax import config
+from codex_jax.errors import AssetError
+from codex_jax.models import lora, origin, pretrained
+from codex_jax.training.program import Program
+
+
+def check(settings: config.Config, resumed: Mapping[str, Any] | None) -> str:
+    """Return the digest of the weights a run begins with, "" for random ones.
+
+    `resumed` is the meta of the checkpoint to go on from: AssetError when that was made with other weights, of which it
+    holds only what was trained.
+    """
+    directory = origin.weights(settings.model)
+    found = pretrained.digest(directory) if directory else ""
+    if resumed is not None and found != (made_with := resumed.get("base", "")):
+        raise AssetError(
+            f"the checkpoint was made with the weights of sha256 {made_with or 'none'}, and those in {directory} have "
+            f"{found or 'none'}: put the files back, or name their place in model.weights"
+        )
+    return found
+
+
+def frozen(settings: config.Config, model: Program) -> dict[str, Any]:
+    """Return the parameters that a step is given beside the state; AssetError when the weights do not fit the model."""
+    return _load(settings, model, model.frozen)
+
+
+def given(settings: config.Config, model: Program) -> dict[str, Any]:
+    """Return what `model.initial` need not make: trained parameters that there are weights for."""
+    return _load(settings, model, model.target.parameters)
+
+
+def _load(settings: config.Config, model: Program, wanted: dict[str, Any]) -> dict[str, Any]:
+    directory = origin.weights(settings.model)
+    base, _ = lora.split(wanted)
+    if directory is None or not base:
+        return {}
+    places = jax.tree.map(lambda leaf: leaf.sharding, base)
+    return pretrained.load(directory, model.definition, places)
