@@ -65,6 +65,19 @@ class Adapter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Quantization:
+    mode: str = knob(
+        "",
+        "how the kernels of a frozen base are kept: int8, a scale a column; nf4, 16 values and a scale for 64 of them; "
+        "empty: as float32",
+        choices=("", "int8", "nf4"),
+    )
+    targets: tuple[str, ...] = knob(
+        (), "regular expressions of the products kept so, such as mlp/; empty: all of the blocks"
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokenizer:
     name: str = knob("", "a tokenizer that is on this machine, by name: gpt2 or tinyllama; empty: of path, or trained")
     path: str = knob("", "files of a tokenizer; empty: where the environment has that of tokenizer.name, or train one")
@@ -262,6 +275,7 @@ class Config:
     run: Run = section(Run)
     model: Model = section(Model)
     adapter: Adapter = section(Adapter)
+    quantization: Quantization = section(Quantization)
     tokenizer: Tokenizer = section(Tokenizer)
     data: Data = section(Data)
     safety: Safety = section(Safety)

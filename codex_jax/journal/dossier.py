@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import amounts, config, digest, rundir, trees
+from codex_jax import amounts, config, digest, rundir
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
@@ -50,7 +50,7 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    parameters = trees.num_parameters(program.definition.abstract)
+    parameters = program.definition.num_parameters
     trained = subtree.num_trained(settings.train, program.target.parameters)
     family = program.definition.family.name
     say(f"model      {model.name or family}, {parameters:,} parameters, {model.compute_dtype} products")

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import jax
 
-from codex_jax import config, trees
+from codex_jax import config
 from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.pipeline import Stream
@@ -53,7 +53,7 @@ class Recorder:
         self._pending: _Pending | None = None
         self._flops = flops.per_token(
             model.definition.shape,
-            trees.num_parameters(model.definition.abstract),
+            model.definition.num_parameters,
             subtree.num_trained(settings.train, model.target.parameters),
             settings.data.sequence_length,
         )

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import math
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from codex_jax import config
+from codex_jax import config, trees
 from codex_jax.errors import ConfigError
 from codex_jax.models import attention, catalogue, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
@@ -35,6 +37,20 @@ class Definition(NamedTuple):
     graphdef: nnx.GraphDef[Any]
     abstract: dict[str, Any]
     """nested dict of ShapeDtypeStruct"""
+    kernels: Mapping[str, tuple[int, ...]] = types.MappingProxyType({})
+    """shapes of the kernels that are kept in few bits, see `quantize`; `abstract` has their codes and scales instead"""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every leaf by its name, of kernels in few bits that of the kernel."""
+        coded = {name.removesuffix("kernel") + part for name in self.kernels for part in ("codes", "scales")}
+        kept = {name: leaf.shape for name, leaf in trees.named_leaves(self.abstract) if name not in coded}
+        return {**kept, **self.kernels}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the model has, its adapters among them."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def bind(self, parameters: dict[str, Any], key: jax.Array | None = None) -> Any:
         """Return the module with these values; free at run time, it acts while tracing.

@@ -1,84 +1,72 @@
-"""Kernels in few bits: int8 by column, or nf4 by blocks (Dettmers et al. 2023, "QLoRA").
+"""A model whose kernels are kept in few bits, to adapt it (QLoRA, Dettmers et al. 2023) or to run it in less memory."""
 
-D inputs of a product · F features · B blocks of inputs
-"""
-
+import functools
 import math
-from typing import NamedTuple
+import re
+from collections.abc import Mapping
+from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
+from flax import nnx
+
+from codex_jax import config, trees
+from codex_jax.errors import ConfigError
+from codex_jax.models import codes
+from codex_jax.models.build import Definition
+from codex_jax.models.codes import Coded
+from codex_jax.models.layers import Dense
 
 
-MODES = ("int8", "nf4")
-# Inputs that share a scale.
-BLOCK = 64
-# The quantiles of a normal distribution that nf4 stands for, scaled to end at -1 and 1 with an exact 0: appendix E.
-NF4_16 = np.array(
-    [
-        *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
-        *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
-        *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
-        *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
-    ],
-    np.float32,
-)
-# A code is the number of these that a value is above.
-_BETWEEN_15 = (NF4_16[1:] + NF4_16[:-1]) / 2
+def quantized(definition: Definition, how: config.Quantization) -> Definition:
+    """Return a model with the kernels of its blocks that `quantization.targets` names in few bits; itself without.
 
-
-class Coded(NamedTuple):
-    """A kernel in few bits."""
-
-    codes: jax.Array
-    """int8: (D, F) int8; nf4: (D / 2, F) uint8, the codes of two inputs half a block apart in each"""
-    scales: jax.Array
-    """int8: (1, F), nf4: (B, F); float32, what a code is multiplied by"""
-
-
-def shapes(inputs: int, features: int, mode: str) -> Coded:
-    """Return the shapes of a coded kernel as a Coded of ShapeDtypeStruct."""
-    return jax.eval_shape(lambda: encode(jnp.zeros((inputs, features)), mode))
-
-
-def encode(kernel_DF: jax.Array, mode: str) -> Coded:
-    """Return the kernel in the nearest codes there are.
-
-    The error of a weight is at most half a step: of int8 1/254 of the largest in its column, of nf4 0.152 of the
-    largest in its block.
+    ConfigError for a pattern that matches no kernel, with the products there are.
     """
-    if mode == "int8":
-        scales_1F = jnp.max(jnp.abs(kernel_DF), axis=0, keepdims=True) / 127.0
-        codes_DF = jnp.round(kernel_DF / jnp.where(scales_1F == 0.0, 1.0, scales_1F))
-        return Coded(codes_DF.astype(jnp.int8), scales_1F)
-    blocks_BPF = _blocks(kernel_DF)
-    scales_BF = jnp.max(jnp.abs(blocks_BPF), axis=1)
-    normal_BPF = blocks_BPF / jnp.where(scales_BF == 0.0, 1.0, scales_BF)[:, None]
-    codes_BPF = jnp.searchsorted(jnp.asarray(_BETWEEN_15), normal_BPF).astype(jnp.uint8)
-    low, high = jnp.split(codes_BPF, 2, axis=1)
-    return Coded((low | high << 4).reshape(-1, kernel_DF.shape[1]), scales_BF)
+    if not how.mode:
+        return definition
+    module = nnx.merge(definition.graphdef, definition.abstract)
+    kernels = {}
+    for name in targets(definition, how):
+        dense = functools.reduce(getattr, name.split("/"), module)
+        assert isinstance(dense, Dense)
+        kernels[f"{name}/kernel"] = dense.kernel.shape
+        layers, inputs = dense.kernel.shape[:2]
+        one = codes.shapes(inputs, math.prod(dense.kernel.shape[2:]), how.mode)
+        dense.codes, dense.scales = (_leaf(layers, part) for part in one)
+        dense.is_coded = True
+        del dense.kernel
+    graphdef, state = nnx.split(module)
+    return definition._replace(graphdef=graphdef, abstract=nnx.to_pure_dict(state), kernels=kernels)
 
 
-def decode(coded: Coded, inputs: int, dtype: jnp.dtype) -> jax.Array:
-    """Return the kernel that the codes stand for, (D, F) in `dtype`."""
-    if coded.codes.dtype == jnp.int8:
-        return (coded.codes.astype(jnp.float32) * coded.scales).astype(dtype)
-    codes_BHF = coded.codes.reshape(len(coded.scales), -1, coded.codes.shape[1])
-    values_BPF = _value(jnp.concatenate([codes_BHF & 15, codes_BHF >> 4], axis=1)) * coded.scales[:, None]
-    return values_BPF.reshape(-1, coded.codes.shape[1])[:inputs].astype(dtype)
+def targets(definition: Definition, how: config.Quantization) -> list[str]:
+    """Return the names of the products whose kernels are coded, as in `blocks/mlp/up`."""
+    names = [name.removesuffix("/kernel") for name in definition.shapes if re.search(r"^blocks/.*/kernel$", name)]
+    unfound = [one for one in how.targets if not any(re.search(one, name) for name in names)]
+    if unfound:
+        there = ", ".join(names)
+        raise ConfigError(config.listing([f"quantization.targets={one} matches none of {there}" for one in unfound]))
+    return [name for name in names if not how.targets or any(re.search(one, name) for one in how.targets)]
 
 
-def _blocks(kernel_DF: jax.Array) -> jax.Array:
-    """Return the kernel in blocks of inputs, the last filled up with zeros: (B, BLOCK, F)."""
-    inputs, features = kernel_DF.shape
-    return jnp.pad(kernel_DF, ((0, -inputs % BLOCK), (0, 0))).reshape(math.ceil(inputs / BLOCK), BLOCK, features)
+def coded(definition: Definition, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parameters of the plain model as those of one in few bits."""
+    modes = {name: leaf for name, leaf in trees.named_leaves(definition.abstract) if name.endswith("/codes")}
+
+    def visit(node: Mapping[str, Any], path: str) -> dict[str, Any]:
+        made: dict[str, Any] = {
+            name: visit(part, f"{path}{name}/") if isinstance(part, Mapping) else part for name, part in node.items()
+        }
+        if f"{path}codes" in modes:
+            kernel = made.pop("kernel")
+            flat = kernel.reshape(*kernel.shape[:2], -1)
+            mode = codes.mode_of(Coded(modes[f"{path}codes"], modes[f"{path}codes"]))
+            made |= jax.vmap(functools.partial(codes.encode, mode=mode))(flat)._asdict()
+        return made
+
+    return visit(parameters, "")
 
 
-def _value(codes: jax.Array) -> jax.Array:
-    """Return what each code stands for: chosen by its bits, since a CPU looks up one at a time but compares many."""
-    values = [jnp.float32(value) for value in NF4_16]
-    for bit in range(4):
-        is_set = (codes >> bit & 1).astype(bool)
-        values = [jnp.where(is_set, high, low) for low, high in zip(values[::2], values[1::2], strict=True)]
-    return values[0]
+def _leaf(layers: int, one: jax.ShapeDtypeStruct) -> nnx.Param[Any]:
+    without_values: Any = jax.ShapeDtypeStruct((layers, *one.shape), one.dtype)
+    return nnx.Param(without_values)
