@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from codex_jax import contradictions, schema
 from codex_jax.errors import ConfigError
 from codex_jax.knobs import (
+    Adapter,
     Checkpoint,
     Config,
     Csv,
@@ -26,6 +27,7 @@ from codex_jax.knobs import (
     Optimizer,
     Origin,
     Parallel,
+    Quantization,
     Run,
     Safety,
     Tensorboard,
@@ -37,6 +39,7 @@ from codex_jax.knobs import (
 
 
 __all__ = [
+    "Adapter",
     "Checkpoint",
     "Config",
     "ConfigError",
@@ -50,6 +53,7 @@ __all__ = [
     "Optimizer",
     "Origin",
     "Parallel",
+    "Quantization",
     "Run",
     "Safety",
     "Tensorboard",

@@ -77,7 +77,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        alike.check_data(team, stream.fingerprint, tokenizer.digest)
+        alike.check_data(team, {**stream.fingerprint, "base": base}, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
@@ -113,8 +113,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 )
             )
             content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
-            made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, content)
-        recorder = Recorder(writer, settings, model.definition, start, before)
+            made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, content)
+        recorder = Recorder(writer, settings, model, start, before)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import math
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,9 +12,9 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from codex_jax import config
+from codex_jax import config, trees
 from codex_jax.errors import ConfigError
-from codex_jax.models import attention, catalogue, origin
+from codex_jax.models import attention, catalogue, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
 from codex_jax.models.families import gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
@@ -35,10 +37,30 @@ class Definition(NamedTuple):
     graphdef: nnx.GraphDef[Any]
     abstract: dict[str, Any]
     """nested dict of ShapeDtypeStruct"""
+    kernels: Mapping[str, tuple[int, ...]] = types.MappingProxyType({})
+    """shapes of the kernels that are kept in few bits, see `quantize`; `abstract` has their codes and scales instead"""
 
-    def bind(self, parameters: dict[str, Any]) -> Any:
-        """Return the module with these values; free at run time, it acts while tracing."""
-        return nnx.merge(self.graphdef, parameters)
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every leaf by its name, of kernels in few bits that of the kernel."""
+        coded = {name.removesuffix("kernel") + part for name in self.kernels for part in ("codes", "scales")}
+        kept = {name: leaf.shape for name, leaf in trees.named_leaves(self.abstract) if name not in coded}
+        return {**kept, **self.kernels}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the model has, its adapters among them."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
+
+    def bind(self, parameters: dict[str, Any], key: jax.Array | None = None) -> Any:
+        """Return the module with these values; free at run time, it acts while tracing.
+
+        With a key, its adapters drop what they read; the module has no other dropout but by the key it is called with.
+        """
+        module = nnx.merge(self.graphdef, parameters)
+        if key is not None:
+            layers.give_keys(module, key)
+        return module
 
 
 def define(model: config.Model) -> Definition:

@@ -64,7 +64,7 @@ def load(model: config.Model, program: Program, *, resumed: bool) -> tuple[dict[
     if not model.weights or (resumed and not program.frozen):
         return {}, {}
     wanted = program.frozen if resumed else trees.joined(program.target.parameters, program.frozen)
-    published = {row.leaf for row in program.definition.family.weights(program.definition.shape)}
+    published = pretrained.leaves(program.definition)
     is_published = jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in published, wanted)
     places = jax.tree.map(lambda leaf: leaf.sharding, trees.split(wanted, is_published)[0])
     return trees.split(pretrained.load(Path(model.weights), program.definition, places), program.trained)
