@@ -77,7 +77,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        alike.check_data(team, {**stream.fingerprint, "base": base}, tokenizer.digest)
+        alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
