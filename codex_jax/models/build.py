@@ -13,14 +13,14 @@ from codex_jax import config
 from codex_jax.errors import ConfigError
 from codex_jax.models import attention, catalogue
 from codex_jax.models.architecture import Architecture, Treatment
-from codex_jax.models.families import gemma3, gpt2, llama, mistral, qwen
+from codex_jax.models.families import bert, gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
 from codex_jax.models.published import Published
 from codex_jax.registry import Registry
 
 
 FAMILIES: Registry[Family] = Registry("codex_jax.models")
-for _family in (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY):
+for _family in (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY, bert.FAMILY):
     FAMILIES.register(_family.name, _family, source=_family.read.__module__)
 
 

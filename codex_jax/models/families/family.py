@@ -34,6 +34,8 @@ class Family(NamedTuple):
     """of tensor names; checkpoints of the bare model lack it"""
     ignored: Sequence[str] = ()
     """regular expressions of tensors that hold no weights"""
+    objective: str = "causal"
+    """what it is trained by: causal or masked, as in data.objective"""
     make: Callable[[Architecture, Treatment, nnx.Rngs], Any] = Decoder
 
 
