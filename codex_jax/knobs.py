@@ -110,6 +110,11 @@ class Data(Origin):
         choices=("stream", "store"),
     )
     store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
+    objective: str = knob(
+        "causal",
+        "what is learnt of a row: causal, the token that follows; masked, tokens that were hidden, as encoders do",
+        choices=("causal", "masked"),
+    )
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     packing: str = knob(
         "concat",
@@ -165,6 +170,13 @@ class Train:
     global_batch_size: int = knob(8, "rows an update learns from, over all devices", low=1)
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
+    masked_fraction: float = knob(
+        0.15, "share of the tokens that are to be guessed, with data.objective=masked", low=0.0001, high=0.9
+    )
+    mask_fraction: float = knob(0.8, "share of those that the mask token takes the place of", low=0.0, high=1.0)
+    random_fraction: float = knob(
+        0.1, "share of those that a random token takes the place of; the others stay as they are", low=0.0, high=1.0
+    )
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
 
 

@@ -43,9 +43,7 @@ def test_rows_of_pairs_equal_torch(torch_oracle: ModuleType, kind: str) -> None:
     tokens_BL = draw(definition, (3, 20))
     types_BL = np.broadcast_to(np.arange(20) >= 11, (3, 20)).astype(np.int32)
     with torch_oracle.no_grad():
-        found = made(
-            torch_oracle.from_numpy(tokens_BL).long(), token_type_ids=torch_oracle.from_numpy(types_BL).long()
-        )
+        found = made(torch_oracle.from_numpy(tokens_BL).long(), token_type_ids=torch_oracle.from_numpy(types_BL).long())
     places_BL = np.broadcast_to(np.arange(20, dtype=np.int32), (3, 20))
     model = definition.bind(parameters)
     hidden_BLD = model(tokens_BL, np.ones_like(tokens_BL), places_BL, types_BL=types_BL)
