@@ -27,7 +27,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import program
+from codex_jax.training import masking, program
 from codex_jax.training.state import TrainState
 
 
@@ -77,8 +77,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
-        model = program.make(settings, mesh)
-        evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
+        prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
+        model = program.make(settings, mesh, prepare)
+        evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
         prompt = guard.examine(settings.generate.prompt, "prompt")
         sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from codex_jax import config, sharding
 from codex_jax.models import build
-from codex_jax.training import optimizer, state, step
+from codex_jax.training import masking, optimizer, state, step
 from codex_jax.training.state import TrainState
 
 
@@ -25,14 +25,17 @@ class Program(NamedTuple):
     """`update(state, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
 
 
-def make(settings: config.Config, mesh: Mesh) -> Program:
-    """Return the program of these settings; ConfigError when model or parameters do not fit the devices."""
+def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare) -> Program:
+    """Return the program of these settings, which learns from what `prepare` makes of a batch.
+
+    ConfigError when model or parameters do not fit the devices.
+    """
     definition = build.define(settings.model)
     tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
     initial = functools.partial(state.initial, settings, tx)
     target = sharding.abstract(initial, mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
-    update = step.make(settings, definition, tx, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
+    update = step.make(settings, definition, tx, prepare, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
     return Program(
         definition=definition,
         target=target,

@@ -10,7 +10,7 @@ import paired
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import flops, program
+from codex_jax.training import flops, masking, program
 
 
 def main(dtype: str, rows: int, length: int) -> None:
@@ -23,7 +23,7 @@ def main(dtype: str, rows: int, length: int) -> None:
         train=dataclasses.replace(base.train, global_batch_size=rows),
     )
     mesh = sharding.make_mesh(settings.parallel)
-    model = program.make(settings, mesh)
+    model = program.make(settings, mesh, masking.as_is)
     tokens = np.random.default_rng(0).integers(0, settings.model.vocab_size, (rows, length + 1)).astype(np.int32)
     ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
