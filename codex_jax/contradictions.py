@@ -1,5 +1,6 @@
 """What must hold between settings that are each right alone."""
 
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -32,6 +33,11 @@ _RULES = (
         ("train.microbatch_size", "train.global_batch_size"),
         lambda microbatch, batch: batch % (microbatch or batch) == 0,
         "train.microbatch_size={} does not divide train.global_batch_size={}",
+    ),
+    _Rule(
+        ("train.freeze_layers", "model.num_layers"),
+        lambda frozen, layers: not layers or frozen <= layers,
+        "train.freeze_layers={} is more than model.num_layers={}",
     ),
     _Rule(
         ("optimizer.final_learning_rate", "optimizer.learning_rate"),
@@ -104,6 +110,7 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
                 f"{section_name}.validation_paths"
             )
     yield from _mixture(values, mixed)
+    yield from _patterns(values)
     yield from _processes(values)
 
 
@@ -118,6 +125,15 @@ def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
     if any(weights.values()) and not all(weights.values()):
         without = ", ".join(name for name, weight in weights.items() if not weight)
         yield f"some sources of data.mix have a weight and {without} has none: give all of them one, or none"
+
+
+def _patterns(values: Mapping[str, Any]) -> Iterator[str]:
+    for name in ("train.trainable",):
+        for pattern in values.get(name, ()):
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                yield f"{name}={pattern} is no regular expression: {error}"
 
 
 def _processes(values: Mapping[str, Any]) -> Iterator[str]:

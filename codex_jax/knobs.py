@@ -13,9 +13,17 @@ class Run:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Model:
-    name: str = knob("gpt2", "a model of the catalogue; a size that is 0 below is as it has it")
+    name: str = knob(
+        "",
+        "a model of the catalogue, see codex-jax model list; a size that is 0 below is as it has it. Empty: that of "
+        "model.architecture or model.weights, else gpt2",
+    )
     architecture: str = knob("", "a config.json in Hugging Face's form, or its text, in place of the catalogue's")
-    weights: str = knob("", "directory of weights to begin with, and of their config.json; empty: random ones")
+    weights: str = knob(
+        "",
+        "directory of weights to begin with, and of their config.json; offline: where this machine has those of "
+        "model.name; empty: random ones",
+    )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)
     context_length: int = knob(0, "longest sequence, in tokens; learnt positions reach no further", low=0)
     num_layers: int = knob(0, "number of transformer blocks", low=0)
@@ -178,6 +186,8 @@ class Train:
         0.1, "share of those that a random token takes the place of; the others stay as they are", low=0.0, high=1.0
     )
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    trainable: tuple[str, ...] = knob((), "regular expressions of the leaves that are trained; empty: all of them")
+    freeze_layers: int = knob(0, "first blocks that stay as they are", low=0)
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -96,7 +96,11 @@ def of_tree(tree: trees.PyTree, mesh: Mesh) -> trees.PyTree:
 
 def abstract(make: Callable[[], trees.PyTree], mesh: Mesh) -> trees.PyTree:
     """Return the shapes of what `make()` would return, each with its sharding: where a state is made or restored."""
-    shapes = jax.eval_shape(make)
+    return placed(jax.eval_shape(make), mesh)
+
+
+def placed(shapes: trees.PyTree, mesh: Mesh) -> trees.PyTree:
+    """Return shapes with the sharding of each."""
     return jax.tree.map(
         lambda leaf, where: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=where), shapes, of_tree(shapes, mesh)
     )

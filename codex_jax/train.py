@@ -9,11 +9,12 @@ import dataclasses
 import os
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
 
-from codex_jax import cache, config, evaluate, generate, rundir, sharding
+from codex_jax import cache, config, evaluate, generate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
@@ -83,13 +84,14 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         prompt = guard.examine(settings.generate.prompt, "prompt")
         sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
+        frozen: dict[str, Any] = {}
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
             totals = Totals(**found.meta["totals"])
         else:
-            state = model.initial()
+            state = model.initial({})
             totals = Totals()
 
         writer: Writer = Nowhere()
@@ -129,15 +131,16 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stack.enter_context(team.guard())
         for index in range(start, num_steps):
             batch = recorder.wait_for(stream)
-            state, output = model.update(state, sharding.place(batch, mesh), np.int32(index))
+            state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
             done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
                 paused = time.perf_counter()
-                text = guard.examine(sample(state.parameters, jax.random.fold_in(state.key, done)), "output")
-                recorder.evaluated(done, evaluate_model(state.parameters), text)
+                parameters = trees.joined(state.parameters, frozen)
+                text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
+                recorder.evaluated(done, evaluate_model(parameters), text)
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()

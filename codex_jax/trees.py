@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import jax
@@ -39,6 +39,41 @@ def by_rule(tree: PyTree, rules: Sequence[tuple[str, T]], purpose: str) -> PyTre
     return jax.tree_util.tree_map_with_path(
         lambda path, _: next(value for pattern, value in rules if re.search(pattern, name(path))), tree
     )
+
+
+def split(tree: Mapping[str, Any], is_first: PyTree) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the leaves of a nested dict that are true in `is_first`, and the others, each in their places."""
+    first: dict[str, Any] = {}
+    second: dict[str, Any] = {}
+    for key, node in tree.items():
+        if isinstance(node, Mapping):
+            for side, part in zip((first, second), split(node, is_first[key]), strict=True):
+                if part:
+                    side[key] = part
+        else:
+            (first if is_first[key] else second)[key] = node
+    return first, second
+
+
+def joined(first: Mapping[str, Any], second: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the nested dict with the leaves of both, which have none in common; ValueError names one they have."""
+    made = dict(first)
+    for key, node in second.items():
+        if key not in made:
+            made[key] = node
+        elif isinstance(node, Mapping) and isinstance(made[key], Mapping):
+            made[key] = joined(made[key], node)
+        else:
+            raise ValueError(f"{key} is a leaf of both trees")
+    return made
+
+
+def replaced(tree: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a nested dict with the leaves of `given`, which has some of its leaves, in their places."""
+    return {
+        key: replaced(node, given.get(key, {})) if isinstance(node, Mapping) else given.get(key, node)
+        for key, node in tree.items()
+    }
 
 
 def num_parameters(tree: PyTree) -> int:

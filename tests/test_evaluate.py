@@ -39,7 +39,7 @@ def batch_of(seed: int, *, padded_rows: int = 0) -> Batch:
 
 def test_microbatches_change_nothing_and_padding_counts_for_nothing() -> None:
     made = program.make(SETTINGS, MESH, masking.as_is)
-    parameters = made.initial().parameters
+    parameters = made.initial({}).parameters
     batches = [batch_of(0), batch_of(1, padded_rows=6)]
     whole = evaluate.make(SETTINGS, made.definition, MESH, batches, masking.as_is)(parameters)
     small = dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, microbatch_size=2))
@@ -74,6 +74,6 @@ def test_every_device_computes_its_own_part_of_the_head() -> None:
         jax.ShapeDtypeStruct((8, 16), kind, sharding=jax.NamedSharding(mesh, jax.P(("data", "fsdp"))))
         for kind in (np.int32, np.int32, np.float32, np.int32, np.int32)
     )
-    compiled = made.update.lower(made.target, batch, np.int32(0)).compile().as_text()  # type: ignore[attr-defined]
+    compiled = made.update.lower(made.target, made.frozen, batch, np.int32(0)).compile().as_text()  # type: ignore[attr-defined]
     assert "all-reduce" in compiled  # the gradient: it is the sharded program
     assert not re.findall(r"all-gather[^\n]*", compiled)

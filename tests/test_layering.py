@@ -41,6 +41,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "schema",
         "signals",
         "trees",
+        "whereabouts",
     ),
 }
 FLOOR_OF = {room: floor for floor, rooms in FLOORS.items() for room in rooms}

@@ -49,7 +49,7 @@ def open_run(
     devices = jax.devices()
     model = settings.model
     parameters = trees.num_parameters(definition.abstract)
-    say(f"model      {model.name}, {parameters:,} parameters, {model.compute_dtype} products")
+    say(f"model      {model.name or definition.family.name}, {parameters:,} parameters, {model.compute_dtype} products")
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""

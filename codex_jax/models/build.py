@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,7 +12,7 @@ from flax import nnx
 
 from codex_jax import config
 from codex_jax.errors import ConfigError
-from codex_jax.models import attention, catalogue
+from codex_jax.models import attention, catalogue, origin
 from codex_jax.models.architecture import Architecture, Treatment
 from codex_jax.models.families import bert, gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
@@ -63,7 +64,7 @@ def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture
 
     Raises ConfigError for settings that contradict it, AssetError for one that cannot be read.
     """
-    values, place = catalogue.published(model)
+    values, place = origin.published(model)
     family = FAMILIES.get(Published(values, place).word("model_type"))
     sizes = {name: getattr(model, name) for name in _SIZES if getattr(model, name)}
     problems = [
@@ -73,16 +74,31 @@ def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture
     ]
     own = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
     shape = family.read(Published(values | own, place))
-    if model.weights:
+    if origin.weights(model):
         stored = family.read(Published(values, place))
         problems += [
             f"model.{name}={size}, but {place} has {getattr(stored, name)}: leave it out"
             for name, size in sizes.items()
             if name in family.sizes and getattr(stored, name) != size
         ]
+        problems += _named_otherwise(model.name, family, stored, place)
     if problems:
         raise ConfigError(config.listing(problems))
     return family, values | own, shape
+
+
+def _named_otherwise(name: str, family: Family, stored: Architecture, place: str) -> Iterator[str]:
+    """Yield what of a model of the catalogue is not so in the weights; their vocabulary may have grown."""
+    if not name:
+        return
+    config = Published(catalogue.entry(name).config, f"the catalogue's {name}")
+    if (known := config.word("model_type")) != family.name:
+        yield f"model.name={name} is of family {known}, and {place} of family {family.name}: leave one of them out"
+        return
+    shape = family.read(config)
+    for size in ("num_layers", "num_heads", "num_kv_heads", "head_dim", "width", "mlp_width"):
+        if getattr(shape, size) != getattr(stored, size):
+            yield f"model.name={name} has {size}={getattr(shape, size)}, and {place} {getattr(stored, size)}"
 
 
 _SIZES = ("vocab_size", "context_length", "num_layers", "num_heads", "num_kv_heads", "head_dim", "width", "mlp_width")
@@ -94,8 +110,10 @@ def decided(settings: config.Config) -> config.Config:
     Raises ConfigError for settings that contradict the model's sizes.
     """
     family, published, shape = described(settings.model)
+    weights = origin.weights(settings.model)
     model = dataclasses.replace(
         settings.model,
+        weights=str(weights) if weights else "",
         architecture=json.dumps(published, sort_keys=True),
         compute_dtype=compute_dtype(settings.model.compute_dtype).name,
         **{name: getattr(shape, name) for name in family.sizes},

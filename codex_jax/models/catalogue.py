@@ -1,39 +1,53 @@
-"""The models that are known by name, and where the config.json of the configured one comes from."""
+"""The models that are known by name: what the catalogue says of each, checked when it is read."""
 
 import functools
-import json
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from importlib import resources
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
-from codex_jax import config, schema
+from codex_jax import schema
 from codex_jax.errors import AssetError, ConfigError
 
 
-# Of a config.json: real ones have a few kilobytes.
-_MOST_BYTES = 1 << 20
+DEFAULT = "gpt2"
 
 
-def published(model: config.Model) -> tuple[dict[str, Any], str]:
-    """Return the config.json of a model, and its place for messages.
+class Hub(NamedTuple):
+    """Where the weights are published."""
 
-    It is the one given in model.architecture, else that of the weights, else that of the catalogue.
-    """
-    if model.architecture.lstrip().startswith("{"):
-        return _parsed(model.architecture, "model.architecture"), "model.architecture"
-    if model.architecture:
-        return _read(Path(model.architecture).expanduser())
-    if model.weights:
-        return _read(Path(model.weights).expanduser() / "config.json")
-    return dict(entry(model.name)["config"]), f"the catalogue's {model.name}"
+    id: str
+    revision: str = ""
+    """a commit, 40 hexadecimal digits; empty: nobody here has checked one"""
 
 
-def entry(name: str) -> Mapping[str, Any]:
+class Entry(NamedTuple):
+    """What the catalogue says of a model."""
+
+    alias: str
+    config: Mapping[str, Any]
+    """what its config.json says of the architecture"""
+    licence: str
+    tokenizer: str
+    dtypes: tuple[str, ...]
+    adapters: tuple[str, ...]
+    quantizations: tuple[str, ...]
+    directory: str
+    """below the directories that hold many"""
+    hub: Hub | None = None
+    files: Mapping[str, str] = {}
+    """SHA-256 of its files by name, where they are known"""
+    variable: str = ""
+    """environment variable that names its directory"""
+    offline: bool = False
+    """it is never made of random weights"""
+
+
+def entry(name: str) -> Entry:
     """Return what the catalogue says of a model; ConfigError names those there are."""
-    known = _models()
+    known = entries()
     if name not in known:
         near = schema.nearest(name, list(known))
         raise ConfigError(f"model.name={name} is not in the catalogue{near}; there are: {', '.join(known)}")
@@ -41,27 +55,82 @@ def entry(name: str) -> Mapping[str, Any]:
 
 
 @functools.cache
-def _models() -> Mapping[str, Mapping[str, Any]]:
-    text = resources.files(__package__).joinpath("catalogue.yaml").read_text(encoding="utf-8")
-    found: Mapping[str, Mapping[str, Any]] = yaml.safe_load(text)["models"]
-    return found
+def entries() -> Mapping[str, Entry]:
+    """Return the whole catalogue by alias."""
+    return read(resources.files(__package__).joinpath("catalogue.yaml").read_text(encoding="utf-8"), "catalogue.yaml")
 
 
-def _read(path: Path) -> tuple[dict[str, Any], str]:
+def read(text: str, place: str) -> dict[str, Entry]:
+    """Return the entries of a catalogue; AssetError lists everything that is not as it must be, each with its place."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise AssetError(f"{path} has more than {_MOST_BYTES:,} bytes: that is no config.json of a model")
-        return _parsed(path.read_text(encoding="utf-8"), str(path)), str(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise AssetError(f"{path} cannot be read ({reason}); it describes the architecture of a model") from error
+        whole = yaml.safe_load(text)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise AssetError(f"{place} is not YAML: {error}") from error
+    if not isinstance(whole, dict) or set(whole) != {"version", "models"} or whole["version"] != 1:
+        raise AssetError(f"{place} must have exactly version: 1 and models")
+    models = whole["models"]
+    if not isinstance(models, dict) or not models:
+        raise AssetError(f"{place}: models is no table of aliases")
+    if problems := [f"{place}, {alias}{problem}" for alias in models for problem in _problems(alias, models[alias])]:
+        raise AssetError("\n".join(problems))
+    return {alias: _entry(alias, values) for alias, values in models.items()}
 
 
-def _parsed(text: str, place: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AssetError(f"{place} is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise AssetError(f"{place} is not a JSON object")
-    return values
+def _entry(alias: str, values: Mapping[str, Any]) -> Entry:
+    lists = {name: tuple(values[name]) for name in ("dtypes", "adapters", "quantizations")}
+    hub = Hub(**values["hub"]) if "hub" in values else None
+    return Entry(**{"directory": alias, **values, "alias": alias, **lists, "hub": hub})
+
+
+def _words(choices: tuple[str, ...]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(word in choices for word in value)
+
+
+def _is_word(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_hub(value: Any) -> bool:
+    if not isinstance(value, dict) or not {"id"} <= set(value) <= {"id", "revision"}:
+        return False
+    revision = value.get("revision", 40 * "0")
+    return bool(re.fullmatch(r"[\w.-]+/[\w.-]+", str(value["id"])) and re.fullmatch(r"[0-9a-f]{40}", str(revision)))
+
+
+def _is_files(value: Any) -> bool:
+    return isinstance(value, dict) and all(
+        isinstance(name, str) and re.fullmatch(r"[\w.-]+", name) and re.fullmatch(r"[0-9a-f]{64}", str(sha256))
+        for name, sha256 in value.items()
+    )
+
+
+_DTYPES, _ADAPTERS, _QUANTIZATIONS = ("float32", "bfloat16", "float16"), ("lora",), ("int8", "nf4")
+_FIELDS: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "config": (lambda value: isinstance(value, dict) and _is_word(value.get("model_type")), "a table with model_type"),
+    "licence": (_is_word, "a text"),
+    "tokenizer": (_is_word, "the kind of a tokenizer"),
+    "dtypes": (_words(_DTYPES), f"a list of {', '.join(_DTYPES)}"),
+    "adapters": (_words(_ADAPTERS), f"a list of {', '.join(_ADAPTERS)}"),
+    "quantizations": (_words(_QUANTIZATIONS), f"a list of {', '.join(_QUANTIZATIONS)}"),
+}
+_OPTIONAL: Mapping[str, tuple[Callable[[Any], bool], str]] = {
+    "hub": (_is_hub, "a table with id (owner/name) and, where it is known, revision (40 hexadecimal digits)"),
+    "files": (_is_files, "a table of SHA-256 by the name of a file"),
+    "directory": (lambda value: _is_word(value) and "/" not in value, "the name of a directory"),
+    "variable": (lambda value: bool(re.fullmatch("CODEX_[A-Z0-9_]+", str(value))), "a variable CODEX_..."),
+    "offline": (lambda value: isinstance(value, bool), "true or false"),
+}
+
+
+def _problems(alias: Any, values: Any) -> Iterator[str]:
+    """Yield what is wrong with an entry, each line to be put behind its alias."""
+    if not isinstance(alias, str) or not isinstance(values, dict):
+        yield ": is no table under a text"
+        return
+    known = {**_FIELDS, **_OPTIONAL}
+    for name in values:
+        if name not in known:
+            yield f": unknown field {name}{schema.nearest(str(name), list(known))}"
+        elif not known[name][0](values[name]):
+            yield f": {name}={values[name]!r:.80} must be {known[name][1]}"
+    yield from (f": missing field {name}" for name in _FIELDS if name not in values)

@@ -2,14 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 from jax.sharding import Mesh
 
-from codex_jax import config, sharding
+from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import masking, optimizer, state, step
+from codex_jax.training import masking, optimizer, state, step, subtree
 from codex_jax.training.state import TrainState
 
 
@@ -19,10 +19,15 @@ class Program(NamedTuple):
     definition: build.Definition
     target: TrainState
     """the state's shapes, types and shardings: where one is made or restored"""
-    initial: Callable[[], TrainState]
-    """a fresh state, each leaf made where it will live"""
+    trained: trees.PyTree
+    """for each parameter of the model whether it is trained, and so in the state"""
+    frozen: dict[str, Any]
+    """shapes, types and shardings of the others"""
+    initial: Callable[..., TrainState]
+    """`initial(given)`: a fresh state, each leaf made where it will live but for the trained parameters in `given`, a
+    nested dict, whose buffers are used up"""
     update: step.Step
-    """`update(state, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
+    """`update(state, frozen, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
 
 
 def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare) -> Program:
@@ -31,15 +36,19 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare) -> Progr
     ConfigError when model or parameters do not fit the devices.
     """
     definition = build.define(settings.model)
-    tx = optimizer.make(settings.optimizer, settings.train.num_steps, definition.abstract)
-    initial = functools.partial(state.initial, settings, tx)
-    target = sharding.abstract(initial, mesh)
+    trained = subtree.trained(settings.train, definition.abstract)
+    parameters, frozen = trees.split(definition.abstract, trained)
+    tx = optimizer.make(settings.optimizer, settings.train.num_steps, parameters)
+    initial = functools.partial(state.initial, settings, tx, trained)
+    target = sharding.abstract(lambda: initial({}), mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
     update = step.make(settings, definition, tx, prepare, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
     return Program(
         definition=definition,
         target=target,
-        initial=jax.jit(initial, out_shardings=places),
+        trained=trained,
+        frozen=sharding.placed(frozen, mesh),
+        initial=jax.jit(initial, donate_argnums=0, out_shardings=places),
         # Without out_shardings the compiler may lay the new state out another way, and compile a second time for it.
         update=jax.jit(update, donate_argnums=0, out_shardings=(places, sharding.replicated(mesh))),
     )

@@ -11,7 +11,7 @@ import optax
 
 from codex_jax import config, trees
 from codex_jax.models import build
-from codex_jax.training import losses, masking, schedule
+from codex_jax.training import losses, masking, schedule, subtree
 from codex_jax.training.optimizer import clip_factor
 from codex_jax.training.state import TrainState
 
@@ -30,7 +30,9 @@ class Output(NamedTuple):
     """False: loss or gradient was not finite, and the state is as before"""
 
 
-Step = Callable[[TrainState, tuple[jax.Array, ...], jax.Array | np.integer[Any]], tuple[TrainState, Output]]
+Step = Callable[
+    [TrainState, dict[str, Any], tuple[jax.Array, ...], jax.Array | np.integer[Any]], tuple[TrainState, Output]
+]
 
 
 # Beside the numbers of steps, so that what is hidden and what is dropped are drawn by different keys.
@@ -45,34 +47,36 @@ def make(
     *,
     chunk: int,
 ) -> Step:
-    """Return `train_step(state, batch, index) -> (state, Output)`, to be jitted once with the state donated.
+    """Return `train_step(state, frozen, batch, index) -> (state, Output)`, to be jitted once with the state donated.
 
-    `batch` holds tokens, targets, weights, segments and positions, each (B, L), and `index` is its number: only a state
-    with `step == index` learns from it. A step that was refused so stops all that were dispatched behind it. The logits
-    of `chunk` tokens exist at one time, over all devices.
+    `frozen` are the parameters that are not in the state: no gradient is taken by them. `batch` holds tokens, targets,
+    weights, segments and positions, each (B, L), and `index` is its number: only a state with `step == index` learns
+    from it. A step that was refused so stops all that were dispatched behind it. The logits of `chunk` tokens exist at
+    one time, over all devices.
     """
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
     dropout_on = settings.model.dropout > 0.0
 
     def loss_sums(
-        parameters: trees.PyTree, batch: tuple[jax.Array, ...], key: jax.Array | None
+        parameters: dict[str, Any], frozen: dict[str, Any], batch: tuple[jax.Array, ...], key: jax.Array | None
     ) -> tuple[jax.Array, losses.Sums]:
-        sums = losses.of_batch(definition, parameters, batch, key, chunk=chunk)
+        sums = losses.of_batch(definition, trees.joined(parameters, frozen), batch, key, chunk=chunk)
         return sums.loss, sums
 
     gradient = jax.grad(loss_sums, has_aux=True)
 
     def train_step(
-        state: TrainState, batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
+        state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
     ) -> tuple[TrainState, Output]:
         # Before it is parted into microbatches: what is hidden does not depend on their number.
         batch = prepare(batch, jax.random.fold_in(jax.random.fold_in(state.key, _HIDING), state.step))
         key = jax.random.fold_in(state.key, state.step) if dropout_on else None
         if num_microbatches == 1:
-            grads, sums = gradient(state.parameters, batch, key)
+            grads, sums = gradient(state.parameters, frozen, batch, key)
         else:
-            grads, sums = _accumulate(functools.partial(gradient, state.parameters), batch, key, num_microbatches)
+            of_part = functools.partial(gradient, state.parameters, frozen)
+            grads, sums = _accumulate(of_part, batch, key, num_microbatches)
         return _update(settings, optimizer, state, index, grads, sums)
 
     return train_step
@@ -105,6 +109,8 @@ def _update(
     grads: trees.PyTree,
     sums: losses.Sums,
 ) -> tuple[TrainState, Output]:
+    held = functools.partial(subtree.hold, settings.train.freeze_layers)
+    grads = held(grads, jax.tree.map(jnp.zeros_like, grads))
     weight = jnp.maximum(sums.weight, 1.0)
     loss, grad_norm = sums.loss / weight, optax.tree.norm(grads) / weight
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -112,7 +118,8 @@ def _update(
     updates, moments = optimizer.update(
         jax.tree.map(lambda grad: grad * scale, grads), state.optimizer, state.parameters
     )
-    updated = TrainState(state.step + 1, optax.apply_updates(state.parameters, updates), moments, state.key)
+    step, parameters = state.step + 1, held(optax.apply_updates(state.parameters, updates), state.parameters)
+    updated = TrainState(step, parameters, moments, state.key)
     # Decided on the device before anything is replaced; the host reads `finite` a step later and stops.
     accept = finite & (state.step == index)
     kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(accept, new, old), updated, state)

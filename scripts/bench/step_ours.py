@@ -24,19 +24,23 @@ def main(dtype: str, rows: int, length: int) -> None:
     )
     mesh = sharding.make_mesh(settings.parallel)
     model = program.make(settings, mesh, masking.as_is)
-    tokens = np.random.default_rng(0).integers(0, settings.model.vocab_size, (rows, length + 1)).astype(np.int32)
+    tokens = (
+        np.random.default_rng(0).integers(0, model.definition.shape.vocab_size, (rows, length + 1)).astype(np.int32)
+    )
     ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
     batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
-    holder = [model.initial(), 0]
+    holder = [model.initial({}), 0]
 
     def work() -> None:
-        holder[0], output = model.update(holder[0], batch, np.int32(holder[1]))
+        holder[0], output = model.update(holder[0], {}, batch, np.int32(holder[1]))
         holder[1] += 1
         jax.block_until_ready(output)
 
     work()
     peak = flops.peak(build.compute_dtype(dtype))
-    per_step = flops.per_token(settings.model, trees.num_parameters(model.definition.abstract), length) * rows * length
+    per_step = (
+        flops.per_token(model.definition.shape, trees.num_parameters(model.definition.abstract), length) * rows * length
+    )
     device = jax.devices()[0]
     paired.serve(
         work,

@@ -70,12 +70,12 @@ class Compiled(NamedTuple):
     program: Program
 
     def initial(self) -> TrainState:
-        return self.program.initial()
+        return self.program.initial({})
 
     def update(
         self, state: TrainState, batch: tuple[np.ndarray[Any, Any], ...], index: int
     ) -> tuple[TrainState, Output]:
-        return self.program.update(state, sharding.place(batch, self.mesh), np.int32(index))
+        return self.program.update(state, {}, sharding.place(batch, self.mesh), np.int32(index))
 
 
 @functools.cache

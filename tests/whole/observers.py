@@ -73,7 +73,7 @@ def program(settings: config.Config) -> str:
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
-    return made.update.lower(made.target, batch, index).as_text()  # type: ignore[attr-defined]
+    return made.update.lower(made.target, made.frozen, batch, index).as_text()  # type: ignore[attr-defined]
 
 
 def refusal(settings: config.Config) -> str:

@@ -46,7 +46,7 @@ class Effect(NamedTuple):
 
 EFFECTS: dict[str, Effect] = {
     "run.seed": Effect(1, observers.batches),
-    "model.name": Effect("gtp2", observers.refusal),
+    "model.name": Effect("gpt2-offline", observers.refusal),
     "model.architecture": Effect('{"model_type": "gtp2"}', observers.refusal),
     "model.weights": Effect("nowhere", observers.refusal),
     "model.num_kv_heads": Effect(1, observers.refusal),
@@ -120,6 +120,8 @@ EFFECTS: dict[str, Effect] = {
     "train.global_batch_size": Effect(16, observers.program),
     "train.microbatch_size": Effect(4, observers.program),
     "train.loss_chunk": Effect(32, observers.program),
+    "train.trainable": Effect(("norm/",), observers.program),
+    "train.freeze_layers": Effect(1, observers.program),
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
     "parallel.tensor": Effect(2, observers.refusal),

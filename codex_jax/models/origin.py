@@ -1,0 +1,89 @@
+"""Where a model comes from: the directory of its weights, and the config.json that says what it is."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from codex_jax import config, whereabouts
+from codex_jax.errors import AssetError
+from codex_jax.models import catalogue
+from codex_jax.whereabouts import Resolved
+
+
+OFFLINE = "offline"
+"""in place of a directory: the usual places are looked at for the model of that name"""
+ROOTS = ("CODEX_OFFLINE_MODELS_DIR",)
+# Of a config.json: real ones have a few kilobytes.
+_MOST_BYTES = 1 << 20
+# They ask for a program that comes with the weights to be run.
+_PROGRAMS = ("auto_map", "trust_remote_code", "model_file", "custom_pipelines")
+
+
+def weights(model: config.Model) -> Path | None:
+    """Return the directory of the weights to begin with; None for random ones.
+
+    AssetError when it is not there: after model.weights=offline, and for a model that is never random, every place that
+    was looked at is named.
+    """
+    known = catalogue.entries().get(model.name)
+    if model.weights == OFFLINE or (not model.weights and known and known.offline):
+        return find(model.name or catalogue.DEFAULT).path
+    return Path(model.weights).expanduser() if model.weights else None
+
+
+def find(name: str) -> Resolved:
+    """Return where the files of a model of the catalogue are; AssetError lists every place that was looked at."""
+    known = catalogue.entry(name)
+    or_variable = f", or name their place in {known.variable}" if known.variable else ""
+    return whereabouts.search(
+        f"the model {name}",
+        _places(known),
+        wanted="name the directory of its weights and config.json",
+        advice=f"put its files there{or_variable}, or give the directory: model.weights=DIRECTORY",
+    )
+
+
+def _places(known: catalogue.Entry) -> Iterator[tuple[Path, str, bool]]:
+    yield from whereabouts.usual(known.variable, ROOTS, known.directory)
+
+
+def published(model: config.Model) -> tuple[dict[str, Any], str]:
+    """Return the config.json of a model, and its place for messages.
+
+    It is the one given in model.architecture, else that of the weights, else that of the catalogue.
+    """
+    if model.architecture.lstrip().startswith("{"):
+        return _parsed(model.architecture, "model.architecture"), "model.architecture"
+    if model.architecture:
+        return read(Path(model.architecture).expanduser())
+    if directory := weights(model):
+        return read(directory / "config.json")
+    name = model.name or catalogue.DEFAULT
+    return dict(catalogue.entry(name).config), f"the catalogue's {name}"
+
+
+def read(path: Path) -> tuple[dict[str, Any], str]:
+    """Return a config.json and its place; AssetError when it is none, or asks for code to be run."""
+    try:
+        if path.stat().st_size > _MOST_BYTES:
+            raise AssetError(f"{path} has more than {_MOST_BYTES:,} bytes: that is no config.json of a model")
+        return _parsed(path.read_text(encoding="utf-8"), str(path)), str(path)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
+        raise AssetError(f"{path} cannot be read ({reason}); it describes the architecture of a model") from error
+
+
+def _parsed(text: str, place: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise AssetError(f"{place} is not JSON ({error})") from error
+    if not isinstance(values, dict):
+        raise AssetError(f"{place} is not a JSON object")
+    if programs := [name for name in _PROGRAMS if values.get(name)]:
+        raise AssetError(
+            f"{place} has {', '.join(programs)}: it asks for a program of its own, and none is ever run. If its "
+            f"model_type={values.get('model_type')!r:.40} is what it is, remove that from the file"
+        )
+    return values

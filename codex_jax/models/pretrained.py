@@ -1,0 +1,176 @@
+"""Weights from a directory of Hugging Face's form to parameters on their devices, a tensor at a time.
+
+All that a directory holds is compared with the model before a value is read, and every difference is named at once.
+"""
+
+import dataclasses
+import functools
+import math
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec, Sharding
+
+from codex_jax import trees
+from codex_jax.errors import AssetError
+from codex_jax.models import stored, weight_files
+from codex_jax.models.build import Definition
+from codex_jax.models.families.family import Weight
+from codex_jax.models.stored import Stored
+
+
+_MOST_LISTED = 40
+
+
+class Source(NamedTuple):
+    """A leaf, and the tensors it is filled from: one, or one for each layer."""
+
+    leaf: str
+    shape: tuple[int, ...]
+    row: Weight
+    tensors: list[Stored]
+
+
+def digest(directory: Path) -> str:
+    """Return the SHA-256 over names and contents of the weight files."""
+    return weight_files.digest(directory)
+
+
+def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dict[str, Any]:
+    """Return the weights of a directory as float32 parameters, each leaf on its sharding of the nested dict `places`.
+
+    On top of the parameters there is never more in memory than one tensor and a few megabytes. Raises AssetError that
+    lists everything in which the directory and the definition differ, before anything is read.
+    """
+    sources = {source.leaf: source for source in match(directory, definition)}
+
+    def fill(path: Sequence[Any], place: Sharding) -> jax.Array:
+        return _filled(sources[trees.name(path)], place)
+
+    return jax.tree_util.tree_map_with_path(fill, places)
+
+
+def match(directory: Path, definition: Definition) -> list[Source]:
+    """Return where each leaf comes from; AssetError lists what is missing, unexpected, or of another shape or type."""
+    found = weight_files.tensors(directory)
+    left, sources = dict(found), []
+    problems: list[str] = []
+    shapes = {leaf: one.shape for leaf, one in trees.named_leaves(definition.abstract)}
+    for leaf, row, names in rows(definition):
+        wanted = published_shape(leaf, shapes[leaf], row)
+        tensors = []
+        for name in names:
+            bare = name.removeprefix(definition.family.prefix)
+            one = left.pop(name, None) or left.pop(bare, None)
+            problems += _differences(name, one, wanted)
+            tensors += [one] if one else []
+        sources.append(Source(leaf, shapes[leaf], row, tensors))
+    head = _check_tied(definition, found, left)
+    problems += [f"{name}: is no tensor of this model" for name in sorted(left) if not _is_ignored(definition, name)]
+    if problems:
+        raise AssetError(_listing(directory, definition, problems))
+    if head:
+        _check_equal(directory, *head)
+    return sources
+
+
+def rows(definition: Definition) -> Iterator[tuple[str, Weight, list[str]]]:
+    """Yield (leaf, row, names of its tensors, one or as many as there are layers) of the family's table."""
+    for row in definition.family.weights(definition.shape):
+        layers = range(definition.shape.num_layers) if "{layer}" in row.name else (0,)
+        yield row.leaf, row, [row.name.format(layer=layer) for layer in layers]
+
+
+def published_shape(leaf: str, shape: tuple[int, ...], row: Weight) -> tuple[int, ...]:
+    """Return the shape of a leaf's tensor as its files have it: kernels are matrices there, biases vectors."""
+    inner = shape[1:] if "{layer}" in row.name else shape
+    if leaf.endswith("/kernel"):
+        inner = (inner[0], math.prod(inner[1:]))
+    elif not leaf.endswith("/embedding"):
+        inner = (math.prod(inner),)
+    return inner[::-1] if row.transposed else inner
+
+
+def _differences(name: str, one: Stored | None, wanted: tuple[int, ...]) -> Iterator[str]:
+    if one is None:
+        yield f"{name}: is missing"
+        return
+    if one.shape != wanted:
+        yield f"{name}: has shape {one.shape}, here {wanted}"
+    if one.dtype not in stored.DTYPES:
+        yield f"{name}: is of type {one.dtype}, read are {', '.join(stored.DTYPES)}"
+
+
+def _is_ignored(definition: Definition, name: str) -> bool:
+    return any(re.search(pattern, name) for pattern in definition.family.ignored)
+
+
+def _check_tied(
+    definition: Definition, found: dict[str, Stored], left: dict[str, Stored]
+) -> tuple[Stored, Stored] | None:
+    """Take the head out of what is left where it is the embedding; return both if it was stored all the same."""
+    if not definition.shape.tied:
+        return None
+    table = definition.family.weights(definition.shape)
+    untied = definition.family.weights(dataclasses.replace(definition.shape, tied=False))
+    for row in untied:
+        if row not in table and row.leaf.endswith("/embedding") and row.name in left:
+            name = next(row.name for row in table if row.leaf == "tokens/embedding")
+            embedding = found.get(name) or found.get(name.removeprefix(definition.family.prefix))
+            head = left.pop(row.name)
+            return (embedding, head) if embedding else None
+    return None
+
+
+def _check_equal(directory: Path, embedding: Stored, head: Stored) -> None:
+    """Raise AssetError unless the stored head is the embedding, bit for bit."""
+    alike = (embedding.dtype, embedding.shape, embedding.turned) == (head.dtype, head.shape, head.turned)
+    if alike:
+        alike = all(part == same for part, same in zip(stored.raw(embedding), stored.raw(head), strict=True))
+    elif (embedding.dtype, embedding.shape) == (head.dtype, head.shape):
+        one, other = (stored.read(part, stored.room(math.prod(part.shape)), turned=False) for part in (embedding, head))
+        alike = np.array_equal(one, other)
+    if not alike:
+        raise AssetError(
+            f"{directory}: config.json says that the head is the embedding (tie_word_embeddings), but the weights have "
+            "a head of other values; set tie_word_embeddings to false if it is meant"
+        )
+
+
+def _listing(directory: Path, definition: Definition, problems: list[str]) -> str:
+    more = [f"and {len(problems) - _MOST_LISTED} more"] if len(problems) > _MOST_LISTED else []
+    family = definition.family.name
+    head = f"the weights in {directory} are not those of this {family}; {len(problems)} tensors differ:"
+    return "\n  ".join([head, *problems[:_MOST_LISTED], *more])
+
+
+def _filled(source: Source, place: Sharding) -> jax.Array:
+    stacked = "{layer}" in source.row.name
+    shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
+    memory = stored.room(math.prod(shape))
+
+    def read(tensor: Stored) -> jax.Array:
+        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
+        return jax.make_array_from_callback(shape, of_one, lambda index: values[index])
+
+    if not stacked:
+        # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
+        return jax.jit(jnp.copy, out_shardings=place)(read(source.tensors[0]))
+    whole = jax.jit(functools.partial(jnp.zeros, source.shape, jnp.float32), out_shardings=place)()
+    put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
+    for layer, tensor in enumerate(source.tensors):
+        # Waited for, since the next one is read into the same memory.
+        whole = jax.block_until_ready(put(whole, read(tensor), np.int32(layer), 0))
+    return whole
+
+
+def _of_layer(place: Sharding) -> Sharding:
+    """Return where one layer of a stacked leaf is."""
+    if not isinstance(place, NamedSharding):
+        return place
+    return NamedSharding(place.mesh, PartitionSpec(*place.spec[1:]))
