@@ -30,7 +30,7 @@ def make(
     definition: build.Definition,
     mesh: Mesh,
     batches: Sequence[Batch],
-    prepare: masking.Prepare,
+    prepare: masking.Prepare = masking.as_is,
 ) -> Evaluate:
     """Return `evaluate(parameters) -> {loss, perplexity, token_accuracy}` on these batches; compiled at the first call.
 
@@ -55,7 +55,7 @@ def once(
     mesh: Mesh,
     parameters: dict[str, Any],
     batches: Iterable[Batch],
-    prepare: masking.Prepare,
+    prepare: masking.Prepare = masking.as_is,
 ) -> dict[str, float]:
     """Return what `make` does, and `tokens`, for batches that are read as they come; none of them is kept."""
     place, sums = _placing(settings, mesh), _summing(settings, definition, mesh, prepare)

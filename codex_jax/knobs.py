@@ -24,6 +24,12 @@ class Model:
         "directory of weights to begin with, and of their config.json; offline: where this machine has those of "
         "model.name; empty: random ones",
     )
+    ending: str = knob(
+        "",
+        "what an encoder ends in: hidden, logits of hidden tokens; classes, of a whole text; pooled, a vector; empty: as its "
+        "config.json says. Of another ending than its weights have the head begins at random values",
+        choices=("", "hidden", "classes", "pooled"),
+    )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)
     context_length: int = knob(0, "longest sequence, in tokens; learnt positions reach no further", low=0)
     num_layers: int = knob(0, "number of transformer blocks", low=0)

@@ -17,6 +17,7 @@ import numpy as np
 from codex_jax import cache, config, evaluate, generate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
+from codex_jax.encoders import filling
 from codex_jax.errors import ConfigError
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
@@ -82,7 +83,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         model = program.make(settings, mesh, prepare)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        make_sample = filling.make if settings.data.objective == "masked" else generate.make
+        sample = make_sample(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
         frozen: dict[str, Any] = {}
         # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.

@@ -10,7 +10,7 @@ import pytest
 
 from codex_jax import config, evaluate
 from codex_jax.data.batch import Batch
-from codex_jax.training import masking, program
+from codex_jax.training import program
 
 
 pytestmark = pytest.mark.model
@@ -38,14 +38,12 @@ def batch_of(seed: int, *, padded_rows: int = 0) -> Batch:
 
 
 def test_microbatches_change_nothing_and_padding_counts_for_nothing() -> None:
-    made = program.make(SETTINGS, MESH, masking.as_is)
+    made = program.make(SETTINGS, MESH)
     parameters = made.initial({}).parameters
     batches = [batch_of(0), batch_of(1, padded_rows=6)]
-    whole = evaluate.make(SETTINGS, made.definition, MESH, batches, masking.as_is)(parameters)
+    whole = evaluate.make(SETTINGS, made.definition, MESH, batches)(parameters)
     small = dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, microbatch_size=2))
-    assert evaluate.make(small, made.definition, MESH, batches, masking.as_is)(parameters) == pytest.approx(
-        whole, rel=1e-6
-    )
+    assert evaluate.make(small, made.definition, MESH, batches)(parameters) == pytest.approx(whole, rel=1e-6)
     assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))
     assert 0 <= whole["token_accuracy"] <= 1
 
@@ -69,7 +67,7 @@ def test_every_device_computes_its_own_part_of_the_head() -> None:
     """Logits of a chunk are split over the devices that share the batch: none of them gathers the others' tokens."""
     mesh = jax.make_mesh((8, 1, 1), ("data", "fsdp", "tensor"), axis_types=AUTO)
     chunked = dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, loss_chunk=8))
-    made = program.make(chunked, mesh, masking.as_is)
+    made = program.make(chunked, mesh)
     batch = tuple(
         jax.ShapeDtypeStruct((8, 16), kind, sharding=jax.NamedSharding(mesh, jax.P(("data", "fsdp"))))
         for kind in (np.int32, np.int32, np.float32, np.int32, np.int32)

@@ -20,7 +20,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     5: ("train", "cli"),
     4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),
-    2: ("data", "tracking", "generate"),
+    2: ("data", "tracking", "generate", "encoders"),
     1: ("tokenizers", "safety", "models", "metrics", "sharding", "hosts"),
     0: (
         "amounts",

@@ -53,7 +53,8 @@ class Recorder:
         self._start = self._since_step = self._step = start
         self._pending: _Pending | None = None
         num_parameters = trees.num_parameters(definition.abstract)
-        self._flops = flops.per_token(definition.shape, num_parameters, settings.data.sequence_length)
+        asked = settings.train.masked_fraction if settings.data.objective == "masked" else 1.0
+        self._flops = flops.per_token(definition.shape, num_parameters, settings.data.sequence_length, asked)
         # Now, while no step runs: on a CPU it is measured.
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
         self._began = self._since = time.perf_counter()

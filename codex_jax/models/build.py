@@ -72,7 +72,11 @@ def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture
         for name, size in sizes.items()
         if name not in family.sizes
     ]
-    own = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    own: dict[str, Any] = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    if model.ending and model.ending not in family.endings:
+        problems.append(f"model.ending={model.ending}: {family.name} has no such ending")
+    elif model.ending:
+        own["architectures"] = [family.endings[model.ending]]
     shape = family.read(Published(values | own, place))
     if origin.weights(model):
         stored = family.read(Published(values, place))
@@ -116,11 +120,27 @@ def decided(settings: config.Config) -> config.Config:
         weights=str(weights) if weights else "",
         architecture=json.dumps(published, sort_keys=True),
         compute_dtype=compute_dtype(settings.model.compute_dtype).name,
+        ending=shape.ending if family.endings else "",
         **{name: getattr(shape, name) for name in family.sizes},
     )
     made = dataclasses.replace(settings, model=model)
     config.check(made)
+    _check_objective(settings.data.objective, family, shape)
     return made
+
+
+def _check_objective(objective: str, family: Family, shape: Architecture) -> None:
+    """Raise ConfigError when a model is not trained that way."""
+    if objective != family.objective:
+        raise ConfigError(
+            f"data.objective={objective}, but a model of family {family.name} is trained by "
+            f"data.objective={family.objective}: set that, or choose another model"
+        )
+    if objective == "masked" and shape.ending != "hidden":
+        raise ConfigError(
+            f"data.objective=masked, but the model ends in {shape.ending} (architectures in its config.json): with "
+            "model.ending=hidden it gets a head for hidden tokens, which begins at random values"
+        )
 
 
 def treatment(model: config.Model) -> Treatment:

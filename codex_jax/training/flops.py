@@ -23,16 +23,18 @@ PEAK = {
 }
 
 
-def per_token(shape: Architecture, num_parameters: int, sequence_length: int) -> float:
+def per_token(shape: Architecture, num_parameters: int, sequence_length: int, asked: float = 1.0) -> float:
     """Return FLOPs of forward and backward for one token (PaLM, app. B): 6 x parameters + 12 x heads' width x length.
 
     The latter in every layer, with its window where that is shorter. Embeddings are looked up, not multiplied, and do
-    not count; the head does, tied or not.
+    not count; the head does, tied or not, for the share `asked` of the tokens.
     """
     looked_up = shape.context_length * shape.width if shape.learned_positions else 0
+    looked_up += shape.token_types * shape.width
     looked_up += 0 if shape.tied else shape.vocab_size * shape.width
+    spared = (1.0 - asked) * (shape.vocab_size + shape.width) * shape.width
     seen = sum(min(kind.window or sequence_length, sequence_length) for kind in shape.layers)
-    return 6.0 * (num_parameters - looked_up) + 12.0 * shape.num_heads * shape.head_dim * seen
+    return 6.0 * (num_parameters - looked_up - spared) + 12.0 * shape.num_heads * shape.head_dim * seen
 
 
 def peak(dtype: jnp.dtype) -> float | None:

@@ -54,6 +54,8 @@ def of_batch(
     With a key, dropout is on. `chunk` counts tokens over all devices.
     """
     lesson = Lesson(*batch)
+    # An encoder that was shown all its targets would learn to repeat them.
+    assert (lesson.places_BT is None) == (definition.family.objective == "causal"), "masking.make prepares batches"
     model = definition.bind(parameters)
     hidden_BLD, bias_V = model(lesson.tokens_BL, lesson.segments_BL, lesson.positions_BL, key), None
     if lesson.places_BT is not None:

@@ -30,7 +30,7 @@ class Program(NamedTuple):
     """`update(state, frozen, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
 
 
-def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare) -> Program:
+def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking.as_is) -> Program:
     """Return the program of these settings, which learns from what `prepare` makes of a batch.
 
     ConfigError when model or parameters do not fit the devices.

@@ -10,7 +10,7 @@ import paired
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import flops, masking, program
+from codex_jax.training import flops, program
 
 
 def main(dtype: str, rows: int, length: int) -> None:
@@ -23,7 +23,7 @@ def main(dtype: str, rows: int, length: int) -> None:
         train=dataclasses.replace(base.train, global_batch_size=rows),
     )
     mesh = sharding.make_mesh(settings.parallel)
-    model = program.make(settings, mesh, masking.as_is)
+    model = program.make(settings, mesh)
     tokens = (
         np.random.default_rng(0).integers(0, model.definition.shape.vocab_size, (rows, length + 1)).astype(np.int32)
     )

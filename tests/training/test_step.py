@@ -15,7 +15,7 @@ from jax.sharding import Mesh
 
 from codex_jax import config, sharding, trees
 from codex_jax.models import build
-from codex_jax.training import masking, optimizer, program, schedule
+from codex_jax.training import optimizer, program, schedule
 from codex_jax.training.program import Program
 from codex_jax.training.state import TrainState
 from codex_jax.training.step import Output
@@ -81,7 +81,7 @@ class Compiled(NamedTuple):
 @functools.cache
 def prepare(settings: config.Config, parallel: config.Parallel) -> Compiled:
     mesh = mesh_of(parallel)
-    return Compiled(mesh, program.make(settings, mesh, masking.as_is))
+    return Compiled(mesh, program.make(settings, mesh))
 
 
 class Run(NamedTuple):

@@ -6,13 +6,9 @@ from codex_jax.models.families.family import MOST_LAYERS, Family, Weight, dense
 from codex_jax.models.published import Published
 
 
-# What `architectures` of a config.json say that a checkpoint ends in.
-ENDINGS = {
-    "BertForMaskedLM": "hidden",
-    "BertForPreTraining": "hidden",
-    "BertForSequenceClassification": "classes",
-    "BertModel": "pooled",
-}
+# What a checkpoint ends in, and what `architectures` of its config.json say then.
+ENDINGS = {"hidden": "BertForMaskedLM", "classes": "BertForSequenceClassification", "pooled": "BertModel"}
+_ENDING_OF = {word: ending for ending, word in ENDINGS.items()} | {"BertForPreTraining": "hidden"}
 
 
 def read(config: Published) -> Architecture:
@@ -23,7 +19,7 @@ def read(config: Published) -> Architecture:
     config.refuse("position_embedding_type", "absolute")
     for name in ("is_decoder", "add_cross_attention"):
         config.refuse(name, False)
-    ending = (config.words("architectures", ENDINGS, 1) or ("hidden",))[0]
+    ending = (config.words("architectures", _ENDING_OF, 1) or ("hidden",))[0]
     stddev = config.number("initializer_range", 0.02)
     return Architecture(
         vocab_size=config.count("vocab_size"),
@@ -119,5 +115,6 @@ FAMILY = Family(
     # Endings that this architecture has not, and what repeats others.
     ignored=(r"(^|\.)embeddings\.position_ids$", r"^cls\.", r"^(bert\.)?pooler\.", r"^classifier\."),
     objective="masked",
+    endings=ENDINGS,
     make=Encoder,
 )

@@ -36,6 +36,8 @@ class Family(NamedTuple):
     """regular expressions of tensors that hold no weights"""
     objective: str = "causal"
     """what it is trained by: causal or masked, as in data.objective"""
+    endings: Mapping[str, str] = {}
+    """of the endings an architecture may have, the word in `architectures` of config.json; empty where there is one"""
     make: Callable[[Architecture, Treatment, nnx.Rngs], Any] = Decoder
 
 
