@@ -26,8 +26,8 @@ class Model:
     )
     ending: str = knob(
         "",
-        "what an encoder ends in: hidden, logits of hidden tokens; classes, of a whole text; pooled, a vector; empty: as its "
-        "config.json says. Of another ending than its weights have the head begins at random values",
+        "what an encoder ends in: hidden, logits of hidden tokens; classes, of a text; pooled, a vector; empty: as its "
+        "config.json says. A head that the weights have not begins at random values",
         choices=("", "hidden", "classes", "pooled"),
     )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)

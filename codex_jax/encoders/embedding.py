@@ -43,8 +43,8 @@ class Embedder:
         if tokenizer.vocab_size > shape.vocab_size:
             raise ConfigError(f"the tokenizer has {tokenizer.vocab_size} tokens, the model {shape.vocab_size}")
         self.max_length = max_length or shape.context_length
-        self._frame = [[] if one is None else [one] for one in (tokenizer.bos_id, tokenizer.eos_id)]
-        if not len(sum(self._frame, [])) < self.max_length <= shape.context_length:
+        self._before, self._behind = ([] if one is None else [one] for one in (tokenizer.bos_id, tokenizer.eos_id))
+        if not len(self._before + self._behind) < self.max_length <= shape.context_length:
             raise ConfigError(f"max_length={self.max_length}: the model reads up to {shape.context_length} tokens")
         self._parameters, self._tokenizer = parameters, tokenizer
         self._run = jax.jit(functools.partial(mean_pooled, definition))
@@ -65,8 +65,8 @@ class Embedder:
         return np.stack([found[index] for index in range(len(rows))]) if rows else np.zeros((0, width), np.float32)
 
     def _framed(self, ids: np.ndarray[Any, Any]) -> list[int]:
-        before, behind = self._frame
-        return [*before, *ids[: self.max_length - len(before) - len(behind)].tolist(), *behind]
+        room = self.max_length - len(self._before + self._behind)
+        return [*self._before, *ids[:room].tolist(), *self._behind]
 
     def _padded(self, rows: Sequence[list[int]], batch_size: int) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
         longest = max(map(len, rows), default=1)
