@@ -43,8 +43,8 @@ def make(
     if mask not in ids or len(ids) > settings.model.context_length:
         name = tokenizer.piece(mask)
         raise ConfigError(
-            f"generate.prompt has {ids.count(mask)} x {name} in {len(ids)} tokens; an encoder fills in {name}: write at "
-            f"least one, and up to model.context_length={settings.model.context_length} tokens"
+            f"generate.prompt has {ids.count(mask)} x {name} in {len(ids)} tokens; an encoder fills in {name}: write "
+            f"at least one, and up to model.context_length={settings.model.context_length} tokens"
         )
     tokens_L = np.array([*ids, *[0] * (len(ids) % 2)], np.int32)  # fused kernels take even lengths only
     segments_1L = (np.arange(len(tokens_L)) < len(ids)).astype(np.int32)[None]
