@@ -53,6 +53,14 @@ def define(model: config.Model) -> Definition:
     return Definition(family, shape, published, graphdef, nnx.to_pure_dict(state))
 
 
+def as_stored(model: config.Model) -> Definition:
+    """Return what the weights of a model are by their own config.json: an encoder's may end in something else.
+
+    What the model has beyond it begins at random values.
+    """
+    return define(dataclasses.replace(model, architecture="", ending=""))
+
+
 def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
     """Return freshly initialised parameters as a nested dict; meant to be called under jit."""
     family, _, shape = described(model)

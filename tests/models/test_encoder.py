@@ -1,5 +1,7 @@
 """The BERT encoder beside transformers' torch models: padding, pairs of sentences, pooled rows and classes."""
 
+import json
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -9,7 +11,9 @@ import numpy as np
 import pytest
 import torch_models
 
-from codex_jax.models import build
+from codex_jax import config
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.models import build, pretrained
 from codex_jax.models.build import Definition
 
 
@@ -108,3 +112,55 @@ def test_gradient_equals_torch(torch_oracle: ModuleType) -> None:
     ):
         expected = parameter.grad.numpy()
         np.testing.assert_allclose(leaf, expected, atol=1e-4 * np.abs(expected).max())
+
+
+def test_weights_of_another_ending_fill_what_both_have(torch_oracle: ModuleType, tmp_path: Path) -> None:
+    torch_models.network("bert", "BertModel").save_pretrained(tmp_path)
+    model = config.Model(weights=str(tmp_path), ending="hidden", compute_dtype="float32")
+    definition, stored = build.define(model), build.as_stored(model)
+    assert (definition.shape.ending, stored.shape.ending) == ("hidden", "pooled")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    common = {name: here for name in definition.abstract if name in stored.abstract}
+    places = {name: jax.tree.map(lambda _: here, definition.abstract[name]) for name in common}
+    assert set(definition.abstract) - set(common) == {"transform", "transform_norm", "head_bias"}
+    loaded = pretrained.load(tmp_path, stored, places)
+    assert jax.tree.map(jnp.shape, loaded) == {
+        name: jax.tree.map(lambda leaf: leaf.shape, definition.abstract[name]) for name in common
+    }
+
+
+def settings_with(**sections: dict[str, Any]) -> config.Config:
+    nested = config.default().to_dict()
+    for section, values in sections.items():
+        nested[section] |= values
+    return config.resolve(nested)
+
+
+@pytest.mark.parametrize(
+    ("model", "objective", "said"),
+    [
+        ({"name": "all-minilm-l6-v2", "ending": "hidden"}, "causal", "trained by data.objective=masked"),
+        ({"name": "all-minilm-l6-v2"}, "masked", "with model.ending=hidden it gets a head"),
+        ({"name": "gpt2"}, "masked", "trained by data.objective=causal"),
+        ({"name": "gpt2", "ending": "hidden"}, "causal", "gpt2 has no such ending"),
+    ],
+)
+def test_what_is_not_trained_so_is_refused(model: dict[str, Any], objective: str, said: str) -> None:
+    with pytest.raises(ConfigError, match=said):
+        build.decided(settings_with(model=model, data={"objective": objective, "sequence_length": 64}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architectures": ["BertForTokenClassification"]}, "architectures"),
+        ({"position_embedding_type": "relative_key"}, "position_embedding_type='relative_key'"),
+        ({"is_decoder": True}, "is_decoder=True"),
+        ({"hidden_size": 50}, "a multiple of num_attention_heads"),
+        ({"hidden_act": "relu"}, "hidden_act='relu'"),
+    ],
+)
+def test_a_config_that_asks_for_something_else_is_refused(changes: dict[str, Any], said: str) -> None:
+    values = {"model_type": "bert", **torch_models.CONFIGS["bert"][1], **changes}
+    with pytest.raises(AssetError, match=said):
+        build.define(config.Model(architecture=json.dumps(values)))
