@@ -9,12 +9,11 @@ import dataclasses
 import os
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
 
-from codex_jax import cache, config, evaluate, generate, rundir, sharding, trees
+from codex_jax import cache, config, digest, evaluate, generate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.encoders import filling
@@ -29,7 +28,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import masking, program
+from codex_jax.training import beginning, masking, program
 from codex_jax.training.state import TrainState
 
 
@@ -45,7 +44,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = build.decided(settings)
+        settings = loading.of_weights(build.decided(beginning.recall(workdir, settings)))
         alike.check_start(team, settings)
 
         if team.is_first:
@@ -86,15 +85,18 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         make_sample = filling.make if settings.data.objective == "masked" else generate.make
         sample = make_sample(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
-        frozen: dict[str, Any] = {}
-        # Go on from this workdir, or begin with random weights; a checkpoint that cannot be trusted was refused above.
+        weights = beginning.digest(settings.model, model, found.meta if found else None)
+        alike.check_weights(team, weights)
+        begun, frozen = beginning.load(settings.model, model, resumed=found is not None)
+
+        # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
-            totals = Totals(**found.meta["totals"])
+            before = Totals(**found.meta["totals"])
         else:
-            state = model.initial({})
-            totals = Totals()
+            state = model.initial(begun)
+            before = Totals()
 
         writer: Writer = Nowhere()
         if team.is_first:
@@ -109,10 +111,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     outward=guard.outward,
                 )
             )
-            made_with = dossier.open_run(
-                workdir, settings, guard, model.definition, tokenizer, mixture, stream.fingerprint
-            )
-        recorder = Recorder(writer, settings, model.definition, start, totals)
+            content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
+            made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, content)
+        recorder = Recorder(writer, settings, model.definition, start, before)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
@@ -147,7 +148,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
                 writer.sync()
-                meta = {"run_id": run_id, "settings": shown, "totals": dataclasses.asdict(recorder.totals)}
+                totals = dataclasses.asdict(recorder.totals)
+                meta = {"run_id": run_id, "settings": shown, "totals": totals, "weights": weights}
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

@@ -31,15 +31,16 @@ def open_run(
     definition: build.Definition,
     tokenizer: Tokenizer,
     mixture: Mixture,
-    fingerprint: Mapping[str, Any],
+    content: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write provenance.json and the tokenizer, and tell the user what is trained on what.
 
-    Returns what the first event of each process carries, since provenance.json tells of the latest one only.
+    `content` are the digests of data and weights, '' for random ones. Returns what the first event of each process
+    carries, since provenance.json tells of the latest one only.
     """
     digests = {
         "config": digest.of_json(config.to_dict(settings)),
-        "data": digest.of_json(fingerprint),
+        **{name: sha256 for name, sha256 in content.items() if sha256},
         "tokenizer": tokenizer.digest,
         "safety": guard.content(),
     }
@@ -50,6 +51,8 @@ def open_run(
     model = settings.model
     parameters = trees.num_parameters(definition.abstract)
     say(f"model      {model.name or definition.family.name}, {parameters:,} parameters, {model.compute_dtype} products")
+    if content["weights"]:
+        say(f"weights    sha256 {content['weights'][:12]}, {model.weights}")
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
@@ -66,6 +69,7 @@ def open_run(
         "parameters": parameters,
         "safety": _bypass(settings.safety),
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
+        **({"weights": {"path": model.weights, "digest": content["weights"]}} if content["weights"] else {}),
     }
 
 

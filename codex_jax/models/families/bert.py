@@ -114,6 +114,7 @@ FAMILY = Family(
     prefix="bert.",
     # Endings that this architecture has not, and what repeats others.
     ignored=(r"(^|\.)embeddings\.position_ids$", r"^cls\.", r"^(bert\.)?pooler\.", r"^classifier\."),
+    network="BertForMaskedLM",
     objective="masked",
     endings=ENDINGS,
     make=Encoder,
