@@ -53,11 +53,13 @@ def define(model: config.Model) -> Definition:
     return Definition(family, shape, published, graphdef, nnx.to_pure_dict(state))
 
 
-def as_stored(model: config.Model) -> Definition:
-    """Return what the weights of a model are by their own config.json: an encoder's may end in something else.
+def as_stored(model: config.Model, definition: Definition) -> Definition:
+    """Return the definition of the weights themselves: by their own config.json an encoder may end in something else.
 
     What the model has beyond it begins at random values.
     """
+    if not definition.family.endings:
+        return definition
     return define(dataclasses.replace(model, architecture="", ending=""))
 
 

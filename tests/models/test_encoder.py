@@ -117,7 +117,8 @@ def test_gradient_equals_torch(torch_oracle: ModuleType) -> None:
 def test_weights_of_another_ending_fill_what_both_have(torch_oracle: ModuleType, tmp_path: Path) -> None:
     torch_models.network("bert", "BertModel").save_pretrained(tmp_path)
     model = config.Model(weights=str(tmp_path), ending="hidden", compute_dtype="float32")
-    definition, stored = build.define(model), build.as_stored(model)
+    definition = build.define(model)
+    stored = build.as_stored(model, definition)
     assert (definition.shape.ending, stored.shape.ending) == ("hidden", "pooled")
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     common = {name: here for name in definition.abstract if name in stored.abstract}
