@@ -51,9 +51,9 @@ class Encoder:
             ends += [False] * (len(parts) - len(ends))
             ends[-1] = True
         ids = encode(self.tokenizer, parts, self.reader.data.encode_chunk_size)
-        pieces = packing.begun(Pieces(ids, [part.learnt for part in parts], ends), self.begin)
-        report.tokens = sum(part.size for part in pieces.ids) + report.trained
-        return pieces, report
+        made = packing.begun(Pieces(ids, [part.learnt for part in parts], ends), self.begin)
+        report.tokens = sum(part.size for part in made.ids) + report.trained
+        return made, report
 
 
 def cut(text: str) -> Iterator[str]:

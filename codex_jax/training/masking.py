@@ -5,7 +5,7 @@ B batch · L length · T tokens of a row that may be asked for at most · S spec
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -17,7 +17,7 @@ from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.training.losses import Lesson
 
 
-Prepare = Callable[[tuple[jax.Array, ...], jax.Array], tuple[jax.Array, ...]]
+Prepare = Callable[[tuple[jax.Array, ...], jax.Array], tuple[Any, ...]]
 
 
 def make(settings: config.Config, tokenizer: Tokenizer) -> Prepare:
