@@ -103,6 +103,7 @@ def _splitting(model: models.Model, normalizer: normalizers.Normalizer) -> token
     inner.decoder = decoders.WordPiece()
     inner.add_special_tokens(list(_SPECIAL))
     # For other programs: here it is the packing that puts them around a text.
-    before, behind = ((name, inner.token_to_id(name)) for name in ("[CLS]", "[SEP]"))
+    ids = inner.get_vocab(with_added_tokens=True)
+    before, behind = ((name, ids[name]) for name in ("[CLS]", "[SEP]"))
     inner.post_processor = processors.BertProcessing(behind, before)
     return inner
