@@ -64,7 +64,7 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
 
     AssetError lists what is missing, unexpected, or of another shape or type.
     """
-    found = weight_files.tensors(directory)
+    found = {_current(definition, name): one for name, one in weight_files.tensors(directory).items()}
     left, sources = dict(found), []
     problems: list[str] = []
     shapes = {leaf: one.shape for leaf, one in trees.named_leaves(definition.abstract)}
@@ -85,6 +85,12 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
     if head:
         _check_equal(directory, *head)
     return sources
+
+
+def _current(definition: Definition, name: str) -> str:
+    for pattern, replacement in definition.family.older:
+        name = re.sub(pattern, replacement, name)
+    return name
 
 
 def rows(definition: Definition) -> Iterator[tuple[str, Weight, list[str]]]:

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import safetensors.numpy
 import torch_models
 
 from codex_jax import config
@@ -128,6 +129,18 @@ def test_weights_of_another_ending_fill_what_both_have(torch_oracle: ModuleType,
     assert jax.tree.map(jnp.shape, loaded) == {
         name: jax.tree.map(lambda leaf: leaf.shape, definition.abstract[name]) for name in common
     }
+
+
+def test_names_of_the_first_checkpoints_are_known(torch_oracle: ModuleType, tmp_path: Path) -> None:
+    made, definition, parameters = load("bert")
+    made.save_pretrained(tmp_path)
+    tensors = safetensors.numpy.load_file(tmp_path / "model.safetensors")
+    for new, old in (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta")):
+        tensors = {name.replace(new, old): tensor for name, tensor in tensors.items()}
+    safetensors.numpy.save_file(tensors | {"cls.seq_relationship.bias": np.zeros(2)}, tmp_path / "model.safetensors")
+    here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+    loaded = pretrained.load(tmp_path, definition, jax.tree.map(lambda _: here, definition.abstract))
+    assert jax.tree.all(jax.tree.map(lambda one, other: bool(jnp.all(one == other)), loaded, parameters))
 
 
 def settings_with(**sections: dict[str, Any]) -> config.Config:
