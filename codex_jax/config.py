@@ -1,7 +1,7 @@
 """Settings: from nested values to the frozen `Config` that the rest of the program reads; nothing else reads settings.
 
 A file in `configs/` starts from `default()` and changes what differs; `overrides.load()` adds what the command line
-says, and `resolve()` checks all of it. What the knobs are is in `knobs`.
+says, and `resolve()` checks all of it. What the knobs are is in `knobs` and `data_knobs`.
 """
 
 import dataclasses
@@ -12,26 +12,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codex_jax import contradictions, schema
+from codex_jax.data_knobs import Data, Ingredient, Origin, Safety, Tokenizer
 from codex_jax.errors import ConfigError
 from codex_jax.knobs import (
     Adapter,
     Checkpoint,
     Config,
     Csv,
-    Data,
     Eval,
     Generate,
-    Ingredient,
     Mlflow,
     Model,
     Optimizer,
-    Origin,
     Parallel,
     Quantization,
     Run,
-    Safety,
     Tensorboard,
-    Tokenizer,
     Tracking,
     Train,
     Wandb,

@@ -92,6 +92,11 @@ _RULES = (
         f"safety.bypass=true {_REASON}",
     ),
     _Rule(
+        ("train.mask_fraction", "train.random_fraction"),
+        lambda mask, random: mask + random <= 1.0 + 1e-9,
+        "train.mask_fraction={} and train.random_fraction={} are shares of one whole: their sum is above 1",
+    ),
+    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",

@@ -21,7 +21,7 @@ from codex_jax.errors import ConfigError
 # Stacked leaves carry the layer axis first. Optimizer moments end in the name of their parameter and follow it.
 RULES = (
     (r"(tokens|lm_head)/embedding$", P("tensor", "fsdp")),
-    (r"positions/embedding$", P(None, "fsdp")),
+    (r"(positions|types)/embedding$", P(None, "fsdp")),
     (r"blocks/attention/qkv/kernel$", P(None, "fsdp", None, "tensor")),
     (r"blocks/attention/qkv/bias$", P(None, None, "tensor")),
     (r"blocks/attention/(query|key|value)/kernel$", P(None, "fsdp", "tensor")),
@@ -39,7 +39,11 @@ RULES = (
     (r"blocks/.*/(out|down)/lora_a$", P(None, "tensor", None)),
     (r"blocks/.*/(out|down)/lora_b$", P(None, None, "fsdp")),
     (r"/lora_[ab]$", P()),
-    (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
+    (r"(transform|pooler)/kernel$", P("fsdp", "tensor")),
+    (r"(transform|pooler)/bias$", P("tensor")),
+    (r"head_bias/bias$", P("tensor")),
+    (r"classifier/kernel$", P("fsdp", None)),
+    (r"(norm/(scale|bias)|out/bias|down/bias|classifier/bias)$", P()),
     (r"(^|/)(step|key|count)$", P()),
 )
 BATCH = P(("data", "fsdp"))

@@ -16,6 +16,7 @@ import numpy as np
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
+from codex_jax.encoders import filling
 from codex_jax.errors import ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
@@ -28,7 +29,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import beginning, program
+from codex_jax.training import beginning, masking, program
 from codex_jax.training.state import TrainState
 
 
@@ -80,10 +81,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
-        model = program.make(settings, mesh)
-        evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
+        prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
+        model = program.make(settings, mesh, prepare)
+        evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = samples.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        make_sample = filling.make if settings.data.objective == "masked" else samples.make
+        sample = make_sample(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)

@@ -28,15 +28,16 @@ def summary(batch: Batch) -> str:
     )
 
 
-def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool) -> Iterator[str]:
-    """Yield the lines of all rows; without colours the braces tell the same."""
+def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool, masked: bool = False) -> Iterator[str]:
+    """Yield the lines of all rows; without colours the braces tell the same. `masked`: targets are the tokens."""
     for row in range(len(batch.tokens_BL)):
         yield f"row {row}"
         tokens_L, segments_L, positions_L = (
             array[row] for array in (batch.tokens_BL, batch.segments_BL, batch.positions_BL)
         )
-        # A weight is of the token that follows: the first of a row is no target.
-        learnt_L = np.concatenate([[False], batch.weights_BL[row, :-1] > 0])
+        learnt_L = batch.weights_BL[row] > 0
+        if not masked:  # a weight is of the token that follows: the first of a row is no target
+            learnt_L = np.concatenate([[False], learnt_L[:-1]])
         for number, places in itertools.groupby(range(tokens_L.size), key=segments_L.__getitem__):
             part_T = np.array(list(places))
             if not number:

@@ -191,7 +191,8 @@ def show(spec: str, given: tuple[str, ...], number: int) -> None:
         stream.close()
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     console.say(f"batch {number} of data.mode={settings.data.mode}: {batch_text.summary(batch)}")
-    for line in batch_text.lines(batch, tokenizer, coloured=coloured):
+    masked = settings.data.objective == "masked"
+    for line in batch_text.lines(batch, tokenizer, coloured=coloured, masked=masked):
         console.say(line)
 
 

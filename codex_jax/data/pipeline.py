@@ -15,7 +15,7 @@ from typing import Any
 
 from codex_jax import config
 from codex_jax.data import layout as layouts
-from codex_jax.data import mixture, order, sources, stores, validation, whole
+from codex_jax.data import mixture, order, parting, sources, stores, validation, whole
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.encoding import Encoder
@@ -109,6 +109,7 @@ def train_stream(
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
+        **parting.content(data),
         **{f"{part.key}.order": "files, each read forwards" for part in parts if part.corpus.in_order},
     }
     return TrainStream(build, batch_size, parts[0].gate.named(fingerprint), shard)

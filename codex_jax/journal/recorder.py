@@ -56,6 +56,7 @@ class Recorder:
             model.definition.num_parameters,
             subtree.num_trained(settings.train, model.target.parameters),
             settings.data.sequence_length,
+            settings.train.masked_fraction if settings.data.objective == "masked" else 1.0,
         )
         # Now, while no step runs: on a CPU it is measured.
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))

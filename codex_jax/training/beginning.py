@@ -8,8 +8,9 @@ from typing import Any
 import jax
 
 from codex_jax import config, rundir, trees
-from codex_jax.errors import AssetError
-from codex_jax.models import origin, pretrained
+from codex_jax.console import warn
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.models import build, origin, pretrained
 from codex_jax.training.program import Program
 
 
@@ -64,7 +65,19 @@ def load(model: config.Model, program: Program, *, resumed: bool) -> tuple[dict[
     if not model.weights or (resumed and not program.frozen):
         return {}, {}
     wanted = program.frozen if resumed else trees.joined(program.target.parameters, program.frozen)
-    published = pretrained.leaves(program.definition)
+    stored = build.as_stored(model, program.definition)
+    published = pretrained.leaves(stored)
+    _name_fresh(pretrained.leaves(program.definition) - published, program.frozen, stored.shape.ending)
     is_published = jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in published, wanted)
     places = jax.tree.map(lambda leaf: leaf.sharding, trees.split(wanted, is_published)[0])
-    return trees.split(pretrained.load(Path(model.weights), program.definition, places), program.trained)
+    return trees.split(pretrained.load(Path(model.weights), stored, places), program.trained)
+
+
+def _name_fresh(fresh: set[str], frozen: dict[str, Any], ending: str) -> None:
+    """Say what begins at random values; ConfigError when a part of it would stay there."""
+    if stuck := sorted(fresh & {name for name, _ in trees.named_leaves(frozen)}):
+        raise ConfigError(
+            f"the weights end in {ending} and have no {', '.join(stuck)}, which would stay at random values: train them"
+        )
+    if fresh:
+        warn(f"the weights end in {ending}; at random values begin {', '.join(sorted(fresh))}")

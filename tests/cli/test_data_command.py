@@ -107,6 +107,11 @@ def test_plain_text_sets_what_is_not_learnt_in_braces() -> None:
     assert batch_text.summary(BATCH) == "1 row of 6 tokens, 5 read, 2 learnt, 1 padding"
 
 
+def test_of_a_masked_batch_the_token_itself_is_learnt() -> None:
+    shown = "\n".join(batch_text.lines(BATCH, Letters(), coloured=False, masked=True))  # type: ignore[arg-type]
+    assert "    a{bc}" in shown and "    d{e}" in shown
+
+
 def test_colours_say_the_same() -> None:
     shown = "\n".join(batch_text.lines(BATCH, Letters(), coloured=True))  # type: ignore[arg-type]
     assert "\x1b[33m{a}\x1b[0m\x1b[32mb\x1b[0m\x1b[33m{c}\x1b[0m" in shown and "\x1b[90m  padding" in shown

@@ -16,7 +16,9 @@ from codex_jax.generation import samples
 from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
+from codex_jax.tokenizers import training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.training import masking
 from codex_jax.training import program as training_program
 
 
@@ -68,13 +70,19 @@ def resolve(changes: Mapping[str, Any]) -> config.Config:
     return config.resolve(nested)
 
 
-def program(settings: config.Config) -> str:
+def program(settings: config.Config, prepare: masking.Prepare = masking.as_is) -> str:
     """The update as it is given to the compiler."""
-    made = training_program.make(settings, MESH)
+    made = training_program.make(settings, MESH, prepare)
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
     return made.update.lower(made.target, made.frozen, batch, index).as_text()  # type: ignore[attr-defined]
+
+
+def masked_program(settings: config.Config) -> str:
+    """The update of an encoder, which hides tokens."""
+    letters = "the model learns to guess tokens that are hidden " * 9
+    return program(settings, masking.make(settings, training.train([letters], 60, kind="wordpiece")))
 
 
 def refusal(settings: config.Config) -> str:

@@ -26,6 +26,7 @@ CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
 BLOCKING = {"safety.policy": "policy.yaml"}
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
+MASKED = {"model.name": "all-minilm-l6-v2", "model.ending": "hidden", "data.objective": "masked"}
 # Process 1 of two; nobody is at port 1.
 UNMET = {
     "parallel.coordinator": "localhost:1",
@@ -52,6 +53,7 @@ EFFECTS: dict[str, Effect] = {
     "model.num_kv_heads": Effect(1, observers.refusal),
     "model.head_dim": Effect(4, observers.refusal),
     "model.mlp_width": Effect(48, observers.program),
+    "model.ending": Effect("classes", observers.refusal),
     "model.vocab_size": Effect(384, observers.program),
     "model.context_length": Effect(64, observers.program),
     "model.num_layers": Effect(4, observers.program),
@@ -87,6 +89,7 @@ EFFECTS: dict[str, Effect] = {
     "data.prompt_separator": Effect(" = ", observers.batches, PAIRS),
     "data.messages_field": Effect("turns", observers.batches, CHATS),
     "data.chat_template": Effect("other.jinja", observers.batches, CHATS),
+    "data.objective": Effect("masked", observers.batches),
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
@@ -120,6 +123,9 @@ EFFECTS: dict[str, Effect] = {
     "train.global_batch_size": Effect(16, observers.program),
     "train.microbatch_size": Effect(4, observers.program),
     "train.loss_chunk": Effect(32, observers.program),
+    "train.masked_fraction": Effect(0.3, observers.masked_program, MASKED),
+    "train.mask_fraction": Effect(0.5, observers.masked_program, MASKED),
+    "train.random_fraction": Effect(0.2, observers.masked_program, MASKED),
     "train.trainable": Effect(("norm/",), observers.program),
     "train.freeze_layers": Effect(1, observers.program),
     "parallel.data": Effect(4, observers.refusal),
