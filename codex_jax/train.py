@@ -23,7 +23,6 @@ from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
-from codex_jax.models import build
 from codex_jax.safety import gate
 from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
@@ -45,7 +44,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = loading.of_weights(build.decided(beginning.recall(workdir, settings)))
+        settings = loading.of_weights(beginning.decided(beginning.recall(workdir, settings)))
         alike.check_start(team, settings)
 
         if team.is_first:
@@ -90,7 +89,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)
-        begun, frozen = beginning.load(settings.model, model, resumed=found is not None)
+        begun, frozen = beginning.load(settings, model, resumed=found is not None)
 
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:

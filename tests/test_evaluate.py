@@ -55,7 +55,7 @@ def test_microbatches_change_nothing_and_padding_counts_for_nothing() -> None:
 
 def test_once_reads_every_batch_and_says_how_many_tokens() -> None:
     made = program.make(SETTINGS, MESH)
-    parameters = made.initial().parameters
+    parameters = made.initial({}).parameters
     batches = [batch_of(0), batch_of(1, padded_rows=6), batch_of(2)]
     found = evaluate.once(SETTINGS, made.definition, MESH, parameters, iter(batches))
     assert found.pop("tokens") == sum(batch.weights_BL.sum() for batch in batches)

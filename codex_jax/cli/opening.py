@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Any]:
 def parameters(settings: config.Config, model: Program, found: Found) -> dict[str, Any]:
     """Return all parameters of a checkpoint's model, those that were frozen from the weights of the run."""
     beginning.digest(settings.model, model, found.meta)
-    _, frozen = beginning.load(settings.model, model, resumed=True)
+    _, frozen = beginning.load(settings, model, resumed=True)
     return trees.joined(store.restore(found, model.target).parameters, frozen)
 
 

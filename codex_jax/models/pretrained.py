@@ -58,10 +58,10 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
         if source.leaf in coded:
             product = source.leaf.removesuffix("kernel")
             names = Coded(f"{product}codes", f"{product}scales")
-            filled = _coded(source, Coded(*(wanted[name] for name in names)), definition)
-            made |= dict(zip(names, filled, strict=True))
+            pair = _coded(source, Coded(*(wanted[name] for name in names)), definition)
+            made |= dict(zip(names, pair, strict=True))
         else:
-            made[source.leaf] = _filled(source, wanted[source.leaf])
+            made[source.leaf] = filled(source, wanted[source.leaf])
     return jax.tree_util.tree_map_with_path(lambda path, _: made[trees.name(path)], places)
 
 
@@ -185,7 +185,8 @@ def _listing(directory: Path, definition: Definition, problems: list[str]) -> st
     return "\n  ".join([head, *problems[:_MOST_LISTED], *more])
 
 
-def _filled(source: Source, place: Sharding) -> jax.Array:
+def filled(source: Source, place: Sharding) -> jax.Array:
+    """Return a leaf, float32, from its tensors."""
     stacked = "{layer}" in source.row.name
     shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
     memory = stored.room(math.prod(shape))

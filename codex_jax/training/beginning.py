@@ -10,7 +10,7 @@ import jax
 from codex_jax import config, rundir, trees
 from codex_jax.console import warn
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, origin, pretrained
+from codex_jax.models import build, lora, origin, peft_files, pretrained
 from codex_jax.training.program import Program
 
 
@@ -38,6 +38,12 @@ def recall(workdir: Path, settings: config.Config) -> config.Config:
     return dataclasses.replace(settings, model=model, tokenizer=tokenizer)
 
 
+def decided(settings: config.Config) -> config.Config:
+    """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
+    settings = build.decided(settings)
+    return peft_files.decided(settings, build.define(settings.model)) if settings.adapter.weights else settings
+
+
 def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of the weights that the run began with, '' for random ones.
 
@@ -57,11 +63,12 @@ def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | Non
     return recorded
 
 
-def load(model: config.Model, program: Program, *, resumed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+def load(settings: config.Config, program: Program, *, resumed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the parameters that training begins with, and those that stay frozen; {} for what is made or restored.
 
     When a run is resumed the former are in its checkpoint.
     """
+    model = settings.model
     if not model.weights or (resumed and not program.frozen):
         return {}, {}
     wanted = program.frozen if resumed else trees.joined(program.target.parameters, program.frozen)
@@ -70,7 +77,12 @@ def load(model: config.Model, program: Program, *, resumed: bool) -> tuple[dict[
     _name_fresh(pretrained.leaves(program.definition) - published, program.frozen, stored.shape.ending)
     is_published = jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in published, wanted)
     places = jax.tree.map(lambda leaf: leaf.sharding, trees.split(wanted, is_published)[0])
-    return trees.split(pretrained.load(Path(model.weights), stored, places), program.trained)
+    begun, frozen = trees.split(pretrained.load(Path(model.weights), stored, places), program.trained)
+    if settings.adapter.weights and not resumed:
+        adapters = jax.tree.map(lambda leaf: leaf.sharding, lora.split(program.target.parameters)[1])
+        directory = Path(settings.adapter.weights).expanduser()
+        begun = trees.joined(begun, peft_files.load(directory, program.definition, adapters))
+    return begun, frozen
 
 
 def _name_fresh(fresh: set[str], frozen: dict[str, Any], ending: str) -> None:

@@ -26,8 +26,8 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     chosen = [name for name in names if is_found(train.trainable, name)] if train.trainable else adapters or names
     fixed = [name for name in chosen if re.search(r"/(codes|scales)$", name)]
     problems = unfound("train.trainable", train.trainable, names)
-    if adapters and not set(chosen) & set(adapters):
-        problems.append(f"train.trainable={','.join(train.trainable)} trains no adapter: add lora_, or adapter.rank=0")
+    if left := sorted(set(adapters) - set(chosen)):
+        problems.append(f"train.trainable leaves out {left[0]}: add lora_ to train all adapters, or set adapter.rank=0")
     still = [
         name
         for name, leaf in trees.named_leaves(parameters)

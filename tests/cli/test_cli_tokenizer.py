@@ -54,6 +54,7 @@ def test_list_names_kinds_and_assets_with_their_source(run) -> None:
         "hf",
         "sentencepiece",
         "whitespace",
+        "wordpiece",
     ]
     assert all(row["source"].startswith("built-in, codex_jax") for row in rows if row["what"] == "kind")
     assert {row["name"] for row in rows if row["what"] == "asset"} == set(resolve.ASSETS)
