@@ -4,9 +4,11 @@
     scripts/train --config=configs/minilm_mlm.py --config.data.paths=texts --config.model.weights=all-MiniLM-L6-v2 \
         --config.tokenizer.path=all-MiniLM-L6-v2
 
-The first begins at random values, with a tokenizer of its own, on the source code of Python's standard library. The
+The first begins at random values, with a tokenizer of its own, on the source code of Python's standard library: two
+minutes on two CPU cores, 0.9 GiB; validation loss 4.81 (Python 3.12), where a guess without context costs 5.34. The
 second goes on from the weights in a directory; those of all-MiniLM-L6-v2 have no head for hidden tokens, which begins
-at random values. docs/encoders.md tells more.
+at random values. 22.7 million parameters, 2.4 GiB; on two CPU cores an update takes 3.5 to 7 seconds (12 measured), all
+2,000 two to four hours: a task for a GPU. docs/encoders.md tells more.
 """
 
 from ml_collections import ConfigDict

@@ -70,7 +70,7 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
 
     AssetError lists what is missing, unexpected, or of another shape or type.
     """
-    found = {_current(definition, name): one for name, one in weight_files.tensors(directory).items()}
+    found = weight_files.tensors(directory)
     left, sources = dict(found), []
     problems: list[str] = []
     shapes = definition.shapes
@@ -91,12 +91,6 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
     if head:
         _check_equal(directory, *head)
     return sources
-
-
-def _current(definition: Definition, name: str) -> str:
-    for pattern, replacement in definition.family.older:
-        name = re.sub(pattern, replacement, name)
-    return name
 
 
 def leaves(definition: Definition) -> set[str]:

@@ -115,8 +115,6 @@ FAMILY = Family(
     # Endings that this architecture has not, and what repeats others.
     ignored=(r"(^|\.)embeddings\.position_ids$", r"^cls\.", r"^(bert\.)?pooler\.", r"^classifier\."),
     network="BertForMaskedLM",
-    # The first ones were converted from TensorFlow, bert-base among them.
-    older=((r"LayerNorm\.gamma$", "LayerNorm.weight"), (r"LayerNorm\.beta$", "LayerNorm.bias")),
     objective="masked",
     endings=ENDINGS,
     make=Encoder,

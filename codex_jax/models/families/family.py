@@ -34,8 +34,6 @@ class Family(NamedTuple):
     """of tensor names; checkpoints of the bare model lack it"""
     ignored: Sequence[str] = ()
     """regular expressions of tensors that hold no weights"""
-    older: Sequence[tuple[str, str]] = ()
-    """names of tensors in older checkpoints, (regular expression, what they are called now)"""
     objective: str = "causal"
     """what it is trained by: causal or masked, as in data.objective"""
     endings: Mapping[str, str] = {}
