@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config, overrides, rundir, schema, sharding
+from codex_jax import config, overrides, rundir, schema, sharding, trees
 from codex_jax import evaluate as evaluating
 from codex_jax.checkpoint import store
 from codex_jax.checkpoint.store import Found
@@ -15,7 +15,7 @@ from codex_jax.data.mixture import Mixture
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.training import program
+from codex_jax.training import beginning, program
 
 
 def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -35,7 +35,9 @@ def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str,
     _check_data(settings, mixture, tokenizer, found)
     batches = pipeline.whole_split(settings, mixture, tokenizer, settings.train.global_batch_size, split)
     model = program.make(settings, mesh)
-    parameters = store.restore(found, model.target).parameters
+    beginning.digest(settings.model, model, found.meta)
+    _, frozen = beginning.load(settings.model, model, resumed=True)
+    parameters = trees.joined(store.restore(found, model.target).parameters, frozen)
     metrics = evaluating.once(settings, model.definition, mesh, parameters, batches)
     counts = {"documents": batches.report.trained, "quarantined": batches.report.quarantined}
     return {"run": str(run), "step": found.step, "split": split, **counts, **metrics, "tokens": int(metrics["tokens"])}
