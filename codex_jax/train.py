@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codex_jax import cache, config, digest, evaluate, generate, rundir, sharding, trees
+from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
+from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
@@ -80,7 +81,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        sample = samples.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)

@@ -15,6 +15,7 @@ from codex_jax.errors import ConfigError, Interrupted
 NOUNS = {
     "data": "make, verify, split and show what is trained on",
     "evaluate": "how good a run is on all of its held-out documents",
+    "generate": "continue a prompt with a trained model",
     "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }
