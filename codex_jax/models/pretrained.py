@@ -42,6 +42,11 @@ class Source(NamedTuple):
         """Whether the layers are on its first axis."""
         return "{layer}" in self.row.name
 
+    @property
+    def size(self) -> int:
+        """Numbers in one of its tensors."""
+        return math.prod(self.shape[1:] if self.stacked else self.shape)
+
 
 def digest(directory: Path) -> str:
     """Return the SHA-256 over names and contents of the weight files."""
@@ -64,8 +69,10 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
 
     def fill(path: Sequence[Any], place: Sharding, whole: jax.Array | None) -> jax.Array:
         source = sources[trees.name(path)]
-        return _single(source, place) if whole is None else _stacked(source, place, whole)
+        return _single(source, place, memory) if whole is None else _stacked(source, place, memory, whole)
 
+    # One for all: jax lets go of what it has read from only when it is called again.
+    memory = stored.room(max(source.size for source in sources.values()))
     # All begun before the first is filled: getting memory takes as long as reading, and goes on meanwhile.
     rooms = jax.tree_util.tree_map_with_path(begin, places)
     return jax.tree_util.tree_map_with_path(fill, places, rooms)
@@ -183,15 +190,14 @@ def _room(shape: tuple[int, ...], place: Sharding) -> jax.Array:
     return zeros
 
 
-def _single(source: Source, place: Sharding) -> jax.Array:
-    memory = stored.room(math.prod(source.shape))
-    # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
-    copied: jax.Array = jax.jit(jnp.copy, out_shardings=place)(_read(source, source.tensors[0], memory, place))
-    return copied
+def _single(source: Source, place: Sharding, memory: np.ndarray) -> jax.Array:
+    # A copy: on a CPU jax holds NumPy's memory as it is.
+    copied = jax.jit(jnp.copy, out_shardings=place)(_read(source, source.tensors[0], memory, place))
+    done: jax.Array = jax.block_until_ready(copied)
+    return done
 
 
-def _stacked(source: Source, place: Sharding, whole: jax.Array) -> jax.Array:
-    memory = stored.room(math.prod(source.shape[1:]))
+def _stacked(source: Source, place: Sharding, memory: np.ndarray, whole: jax.Array) -> jax.Array:
     put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
     for layer, tensor in enumerate(source.tensors):
         # Waited for, since the next one is read into the same memory.
@@ -202,7 +208,7 @@ def _stacked(source: Source, place: Sharding, whole: jax.Array) -> jax.Array:
 
 def _read(source: Source, tensor: Stored, memory: np.ndarray, place: Sharding) -> jax.Array:
     shape = source.shape[1:] if source.stacked else source.shape
-    values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
+    values = stored.read(tensor, memory[: source.size], turned=source.row.transposed).reshape(shape)
     return jax.make_array_from_callback(shape, place, lambda index: values[index])
 
 
