@@ -38,6 +38,16 @@ class Source(NamedTuple):
     row: Weight
     tensors: list[Stored]
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the layers are on its first axis."""
+        return "{layer}" in self.row.name
+
+    @property
+    def size(self) -> int:
+        """Numbers in one of its tensors."""
+        return math.prod(self.shape[1:] if self.stacked else self.shape)
+
 
 def digest(directory: Path) -> str:
     """Return the SHA-256 over names and contents of the weight files."""
@@ -53,15 +63,21 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     """
     wanted = dict(trees.named_leaves(places))
     coded = {name.removesuffix("codes") + "kernel" for name in wanted if name.endswith("/codes")}
+    sources = match(directory, definition, {*wanted, *coded})
+    # One for all: jax lets go of what it has read from only when it is called again.
+    memory = stored.room(max(source.size for source in sources))
+    # All begun before the first is filled: getting memory takes as long as reading, and goes on meanwhile.
+    plain = [source for source in sources if source.leaf in wanted]
+    rooms = {one.leaf: _room(_float32(one.shape), wanted[one.leaf]) for one in plain if one.stacked}
     made: dict[str, jax.Array] = {}
-    for source in match(directory, definition, {*wanted, *coded}):
-        if source.leaf in coded:
-            product = source.leaf.removesuffix("kernel")
-            names = Coded(f"{product}codes", f"{product}scales")
-            pair = _coded(source, Coded(*(wanted[name] for name in names)), definition)
-            made |= dict(zip(names, pair, strict=True))
-        else:
-            made[source.leaf] = filled(source, wanted[source.leaf])
+    for source in sources:
+        if source.leaf in wanted:
+            made[source.leaf] = _filled(source, wanted[source.leaf], memory, rooms.get(source.leaf))
+            continue
+        product = source.leaf.removesuffix("kernel")
+        names = Coded(f"{product}codes", f"{product}scales")
+        pair = _coded(source, Coded(*(wanted[name] for name in names)), memory, definition)
+        made |= dict(zip(names, pair, strict=True))
     return jax.tree_util.tree_map_with_path(lambda path, _: made[trees.name(path)], places)
 
 
@@ -181,31 +197,45 @@ def _listing(directory: Path, definition: Definition, problems: list[str]) -> st
 
 def filled(source: Source, place: Sharding) -> jax.Array:
     """Return a leaf, float32, from its tensors."""
-    stacked = "{layer}" in source.row.name
-    shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
-    memory = stored.room(math.prod(shape))
+    whole = _room(_float32(source.shape), place) if source.stacked else None
+    return _filled(source, place, stored.room(source.size), whole)
 
-    def read(tensor: Stored) -> jax.Array:
-        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
-        return jax.make_array_from_callback(shape, of_one, lambda index: values[index])
 
-    if not stacked:
-        # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
-        return jax.jit(jnp.copy, out_shardings=place)(read(source.tensors[0]))
-    whole = _zeros(jax.ShapeDtypeStruct(source.shape, jnp.float32), place)
+def _filled(source: Source, place: Sharding, memory: np.ndarray, whole: jax.Array | None) -> jax.Array:
+    return _single(source, place, memory) if whole is None else _stacked(source, place, memory, whole)
+
+
+def _float32(shape: tuple[int, ...]) -> jax.ShapeDtypeStruct:
+    return jax.ShapeDtypeStruct(shape, jnp.float32)
+
+
+def _room(leaf: jax.ShapeDtypeStruct, place: Sharding) -> jax.Array:
+    zeros: jax.Array = jax.jit(functools.partial(jnp.zeros, leaf.shape, leaf.dtype), out_shardings=place)()
+    return zeros
+
+
+def _single(source: Source, place: Sharding, memory: np.ndarray) -> jax.Array:
+    # A copy: on a CPU jax holds NumPy's memory as it is.
+    copied = jax.jit(jnp.copy, out_shardings=place)(_read(source, source.tensors[0], memory, place))
+    done: jax.Array = jax.block_until_ready(copied)
+    return done
+
+
+def _stacked(source: Source, place: Sharding, memory: np.ndarray, whole: jax.Array) -> jax.Array:
     put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
     for layer, tensor in enumerate(source.tensors):
         # Waited for, since the next one is read into the same memory.
-        whole = jax.block_until_ready(put(whole, read(tensor), np.int32(layer), 0))
+        block = _read(source, tensor, memory, _of_layer(place))
+        whole = jax.block_until_ready(put(whole, block, np.int32(layer), 0))
     return whole
 
 
-def _coded(source: Source, places: Coded, definition: Definition) -> Coded:
+def _coded(source: Source, places: Coded, memory: np.ndarray, definition: Definition) -> Coded:
     """Return a kernel in few bits: each layer is read whole, coded, and forgotten."""
     shapes = dict(trees.named_leaves(definition.abstract))
     product = source.leaf.removesuffix("kernel")
     kept = Coded(shapes[f"{product}codes"], shapes[f"{product}scales"])
-    whole = Coded(*(_zeros(leaf, place) for leaf, place in zip(kept, places, strict=True)))
+    whole = Coded(*(_room(leaf, place) for leaf, place in zip(kept, places, strict=True)))
     of_one = Coded(*map(_of_layer, places))
     encode = jax.jit(functools.partial(codes.encode, mode=codes.mode_of(kept)), out_shardings=of_one)
     put = jax.jit(
@@ -216,15 +246,16 @@ def _coded(source: Source, places: Coded, definition: Definition) -> Coded:
         out_shardings=places,
     )
     inputs, features = source.shape[1], math.prod(source.shape[2:])
-    memory = stored.room(inputs * features)
     for index, tensor in enumerate(source.tensors):
-        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(inputs, features)
+        values = stored.read(tensor, memory[: source.size], turned=source.row.transposed).reshape(inputs, features)
         whole = jax.block_until_ready(put(whole, encode(values), np.int32(index)))
     return whole
 
 
-def _zeros(leaf: jax.ShapeDtypeStruct, place: Sharding) -> jax.Array:
-    return jax.jit(functools.partial(jnp.zeros, leaf.shape, leaf.dtype), out_shardings=place)()
+def _read(source: Source, tensor: Stored, memory: np.ndarray, place: Sharding) -> jax.Array:
+    shape = source.shape[1:] if source.stacked else source.shape
+    values = stored.read(tensor, memory[: source.size], turned=source.row.transposed).reshape(shape)
+    return jax.make_array_from_callback(shape, place, lambda index: values[index])
 
 
 def _of_layer(place: Sharding) -> Sharding:
