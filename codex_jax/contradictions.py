@@ -40,14 +40,19 @@ _RULES = (
         "train.freeze_layers={} is more than model.num_layers={}",
     ),
     _Rule(
-        ("adapter.rank", "adapter.targets", "adapter.weights"),
-        lambda rank, targets, weights: rank or not targets,
-        "adapter.rank={0} makes no adapter for adapter.targets={1}: set adapter.rank, or leave out the targets",
+        ("adapter.rank", "adapter.targets"),
+        lambda rank, targets: rank or not targets,
+        "adapter.rank={} makes no adapters, though adapter.targets names products: set adapter.rank",
     ),
     _Rule(
         ("adapter.rank", "adapter.dropout", "adapter.weights"),
         lambda rank, dropout, weights: rank or weights or not dropout,
-        "adapter.rank={0} makes no adapter for adapter.dropout={1}: set adapter.rank",
+        "adapter.rank={} makes no adapters, and adapter.dropout={} is of them: set adapter.rank",
+    ),
+    _Rule(
+        ("adapter.rank", "adapter.alpha", "adapter.rslora"),
+        lambda rank, alpha, rslora: rank or (alpha == 16.0 and not rslora),
+        "adapter.rank={} makes no adapters of adapter.alpha={} and adapter.rslora={}: set adapter.rank",
     ),
     _Rule(
         # What the weights are is not known yet where only a name is given.
@@ -58,7 +63,7 @@ _RULES = (
     _Rule(
         ("train.trainable", "model.weights", "model.name", "model.architecture"),
         lambda trainable, weights, name, architecture: not trainable or weights or (name and not architecture),
-        "train.trainable={0} would leave the rest at random: name the weights of a trained model in model.weights",
+        "train.trainable would leave the rest at random: name the weights of a trained model in model.weights",
     ),
     _Rule(
         ("optimizer.final_learning_rate", "optimizer.learning_rate"),

@@ -21,7 +21,6 @@ from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
 from codex_jax.journal.recorder import Recorder, Totals
-from codex_jax.models import build
 from codex_jax.safety import gate
 from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
@@ -43,7 +42,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = build.decided(settings)
+        settings = beginning.decided(settings)
         alike.check_start(team, settings)
 
         if team.is_first:

@@ -50,7 +50,7 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     sources = {source.leaf: source for source in match(directory, definition)}
 
     def fill(path: Sequence[Any], place: Sharding) -> jax.Array:
-        return _filled(sources[trees.name(path)], place)
+        return filled(sources[trees.name(path)], place)
 
     return jax.tree_util.tree_map_with_path(fill, places)
 
@@ -149,7 +149,8 @@ def _listing(directory: Path, definition: Definition, problems: list[str]) -> st
     return "\n  ".join([head, *problems[:_MOST_LISTED], *more])
 
 
-def _filled(source: Source, place: Sharding) -> jax.Array:
+def filled(source: Source, place: Sharding) -> jax.Array:
+    """Return a leaf, float32, from its tensors."""
     stacked = "{layer}" in source.row.name
     shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
     memory = stored.room(math.prod(shape))

@@ -1,14 +1,21 @@
 """What a run takes from files before its first step: the weights that it begins with or adapts, each leaf in place."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
 
-from codex_jax import config
+from codex_jax import config, trees
 from codex_jax.errors import AssetError
-from codex_jax.models import lora, origin, pretrained
+from codex_jax.models import build, lora, origin, peft_files, pretrained
 from codex_jax.training.program import Program
+
+
+def decided(settings: config.Config) -> config.Config:
+    """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
+    settings = build.decided(settings)
+    return peft_files.decided(settings, build.define(settings.model)) if settings.adapter.weights else settings
 
 
 def check(settings: config.Config, resumed: Mapping[str, Any] | None) -> str:
@@ -34,7 +41,13 @@ def frozen(settings: config.Config, model: Program) -> dict[str, Any]:
 
 def given(settings: config.Config, model: Program) -> dict[str, Any]:
     """Return what `model.initial` need not make: trained parameters that there are weights for."""
-    return _load(settings, model, model.target.parameters)
+    base = _load(settings, model, model.target.parameters)
+    if not settings.adapter.weights:
+        return base
+    _, adapters = lora.split(model.target.parameters)
+    places = jax.tree.map(lambda leaf: leaf.sharding, adapters)
+    directory = Path(settings.adapter.weights).expanduser()
+    return trees.joined(base, peft_files.load(directory, model.definition, places))
 
 
 def _load(settings: config.Config, model: Program, wanted: dict[str, Any]) -> dict[str, Any]:

@@ -25,8 +25,8 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     adapters = [name for name in names if re.search(lora.LEAVES, name)]
     chosen = [name for name in names if is_found(train.trainable, name)] if train.trainable else adapters or names
     problems = unfound("train.trainable", train.trainable, names)
-    if adapters and not set(chosen) & set(adapters):
-        problems.append(f"train.trainable={','.join(train.trainable)} trains no adapter: add lora_, or adapter.rank=0")
+    if left := sorted(set(adapters) - set(chosen)):
+        problems.append(f"train.trainable leaves out {left[0]}: add lora_ to train all adapters, or set adapter.rank=0")
     still = [
         name
         for name, leaf in trees.named_leaves(parameters)

@@ -138,7 +138,7 @@ def test_patterns_that_match_nothing_are_named_with_the_leaves_there_are() -> No
 def test_wrong_patterns_and_depths_are_refused_at_once() -> None:
     settings = config.default()
     settings.model.num_layers, settings.train.freeze_layers = 2, 3
-    settings.train.trainable = ("norm(",)
+    settings.train.trainable, settings.model.weights = ("norm(",), "somewhere"
     with pytest.raises(ConfigError, match=r"2 mistakes") as refused:
         config.resolve(settings.to_dict())
     assert "train.freeze_layers=3 is more than model.num_layers=2" in str(refused.value)

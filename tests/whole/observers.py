@@ -16,6 +16,7 @@ from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.training import beginning
 from codex_jax.training import program as training_program
 
 
@@ -81,6 +82,14 @@ def refusal(settings: config.Config) -> str:
     try:
         build.define(settings.model)
         return str(sharding.make_mesh(settings.parallel).shape)
+    except CodexError as error:
+        return str(error)
+
+
+def decided(settings: config.Config) -> Any:
+    """What the settings become when nothing is left open, or what is said against them."""
+    try:
+        return beginning.decided(settings)
     except CodexError as error:
         return str(error)
 

@@ -11,6 +11,7 @@ import jax
 import observers
 import pytest
 import small_run
+import small_weights
 
 from codex_jax import config, schema, train
 from codex_jax.data import pipeline
@@ -33,6 +34,12 @@ UNMET = {
     "parallel.process_index": 1,
     "parallel.wait_secs": 0.1,
 }
+# Sizes are those of the weights.
+ON_WEIGHTS = {
+    "model.weights": "base_weights",
+    **dict.fromkeys(("model.num_layers", "model.num_heads", "model.width", "model.context_length"), 0),
+}
+ADAPTED = {**ON_WEIGHTS, "adapter.rank": 3}
 FREE_PORT = {"parallel.coordinator": f"localhost:{small_run.free_port()}"}
 
 
@@ -62,6 +69,12 @@ EFFECTS: dict[str, Effect] = {
     "model.attention": Effect("cudnn", observers.refusal),
     "model.remat": Effect(True, observers.program),
     "model.scan_unroll": Effect(2, observers.program),
+    "adapter.rank": Effect(2, observers.program, ON_WEIGHTS),
+    "adapter.alpha": Effect(8.0, observers.program, ADAPTED),
+    "adapter.rslora": Effect(True, observers.program, ADAPTED),
+    "adapter.dropout": Effect(0.1, observers.program, ADAPTED),
+    "adapter.targets": Effect(("mlp/",), observers.program, ADAPTED),
+    "adapter.weights": Effect("nowhere", observers.decided, ON_WEIGHTS),
     "tokenizer.name": Effect("gpt2", observers.tokenizer),
     "tokenizer.kind": Effect("byte", observers.tokenizer),
     "tokenizer.algorithm": Effect(
@@ -120,7 +133,7 @@ EFFECTS: dict[str, Effect] = {
     "train.global_batch_size": Effect(16, observers.program),
     "train.microbatch_size": Effect(4, observers.program),
     "train.loss_chunk": Effect(32, observers.program),
-    "train.trainable": Effect(("norm/",), observers.program),
+    "train.trainable": Effect(("norm/",), observers.program, ON_WEIGHTS),
     "train.freeze_layers": Effect(1, observers.program),
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
@@ -174,6 +187,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small_run.write_corpus(Path("others"), seed=1)
         small_run.write_rows(Path("rows.jsonl"), broken=0, whole=200)
         small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
+        small_weights.write(Path("base_weights"))
         Path("copy").mkdir()
         for split, whole in (("train", 200), ("test", 150)):
             small_run.write_rows(Path("copy") / f"{split}.jsonl", broken=0, whole=whole)
