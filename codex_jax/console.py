@@ -2,6 +2,7 @@
 
 import os
 import sys
+from collections.abc import Iterable
 
 
 def prepare() -> None:
@@ -21,10 +22,21 @@ def be_quiet() -> None:
 
 def say(text: str) -> None:
     """Print at once. When the reader is gone (`| head`) or the disk behind `> log` is full, nothing more is printed."""
+    _write(text + "\n")
+
+
+def say_pieces(pieces: Iterable[str]) -> None:
+    """Print pieces of a text as they come, and a line end."""
+    for piece in pieces:
+        _write(piece)
+    _write("\n")
+
+
+def _write(text: str) -> None:
     if not _talks:
         return
     try:
-        print(text, flush=True)
+        print(text, end="", flush=True)
     except OSError:
         # Onto the descriptor itself: Python flushes what is left in the buffer when it exits.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -227,6 +227,16 @@ class Generate:
     num_tokens: int = knob(48, "length of a sample, in tokens", low=1)
     temperature: float = knob(0.8, "divides the logits; 0 takes the likeliest token", low=0.0)
     top_k: int = knob(50, "sample among this many likeliest tokens; 0: among all", low=0)
+    top_p: float = knob(
+        1.0, "sample among the likeliest tokens that have this probability together; 1: all", low=0.0, high=1.0
+    )
+    min_p: float = knob(
+        0.0, "sample among tokens at least so many times as likely as the likeliest; 0: all", low=0.0, high=1.0
+    )
+    repetition_penalty: float = knob(
+        1.0, "above 1 makes tokens less likely that are in prompt or sample already; 1: does not", low=0.01
+    )
+    stop: tuple[str, ...] = knob((), "texts at which a sample ends, before them")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

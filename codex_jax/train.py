@@ -13,10 +13,11 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from codex_jax import cache, config, digest, evaluate, generate, rundir, sharding, trees
+from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.errors import ConfigError
+from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
 from codex_jax.journal import dossier
@@ -42,7 +43,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = beginning.decided(settings)
+        settings = loading.of_weights(beginning.decided(workdir, settings))
         alike.check_start(team, settings)
 
         if team.is_first:
@@ -56,7 +57,6 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
-        base = beginning.check(settings, found.meta if found else None)
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
@@ -74,24 +74,26 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
-        alike.check_data(team, {**stream.fingerprint, "base": base}, tokenizer.digest)
+        alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         model = program.make(settings, mesh)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = generate.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        sample = samples.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
-        # Go on from this workdir, or begin with weights, given or random; a checkpoint that cannot be trusted was
-        # refused above.
-        frozen = beginning.frozen(settings, model)
+        weights = beginning.digest(settings.model, model, found.meta if found else None)
+        alike.check_weights(team, weights)
+        begun, frozen = beginning.load(settings, model, resumed=found is not None)
+
+        # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
             stream.restore(found.data_state)
-            totals = Totals(**found.meta["totals"])
+            before = Totals(**found.meta["totals"])
         else:
-            state = model.initial(beginning.given(settings, model))
-            totals = Totals()
+            state = model.initial(begun)
+            before = Totals()
 
         writer: Writer = Nowhere()
         if team.is_first:
@@ -106,16 +108,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     outward=guard.outward,
                 )
             )
-            made_with = dossier.open_run(
-                workdir,
-                settings,
-                guard,
-                model,
-                tokenizer,
-                mixture,
-                {"data": digest.of_json(stream.fingerprint), "weights": base},
-            )
-        recorder = Recorder(writer, settings, model, start, totals)
+            content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
+            made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, content)
+        recorder = Recorder(writer, settings, model, start, before)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
@@ -150,12 +145,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
                 writer.sync()
-                meta = {
-                    "run_id": run_id,
-                    "settings": shown,
-                    "totals": dataclasses.asdict(recorder.totals),
-                    "base": base,
-                }
+                totals = dataclasses.asdict(recorder.totals)
+                meta = {"run_id": run_id, "settings": shown, "totals": totals, "weights": weights}
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

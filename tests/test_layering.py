@@ -16,11 +16,11 @@ PACKAGE = "codex_jax"
 
 # A module imports only from floors below its own and from its own room. The modules of the ground are one room.
 FLOORS: Mapping[int, tuple[str, ...]] = {
-    6: ("main",),
+    6: ("main", "notebook"),
     5: ("train", "cli"),
     4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),
-    2: ("data", "tracking", "generate"),
+    2: ("data", "tracking", "generation"),
     1: ("tokenizers", "safety", "models", "metrics", "sharding", "hosts"),
     0: (
         "amounts",

@@ -23,6 +23,11 @@ def check_start(team: Team, settings: config.Config) -> None:
     team.agree(facts, ConfigError, "the processes of this run were started with differences:")
 
 
+def check_weights(team: Team, sha256: str) -> None:
+    """Raise AssetError naming each process that begins with other weights."""
+    team.agree({"weights": sha256}, AssetError, "the processes of this run read different weights:")
+
+
 def check_data(team: Team, fingerprint: Mapping[str, Any], tokenizer: str) -> None:
     """Raise AssetError naming each process with other data or another tokenizer."""
     team.agree({**fingerprint, "tokenizer": tokenizer}, AssetError, "the processes of this run read different data:")

@@ -32,16 +32,16 @@ def open_run(
     program: Program,
     tokenizer: Tokenizer,
     mixture: Mixture,
-    read: Mapping[str, str],
+    content: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write provenance.json and the tokenizer, and tell the user what is trained on what.
 
-    `read` are the digests of what is read beside configuration, tokenizer and policy.
-    Returns what the first event of each process carries, since provenance.json tells of the latest one only.
+    `content` are the digests of data and weights, '' for random ones. Returns what the first event of each process
+    carries, since provenance.json tells of the latest one only.
     """
     digests = {
         "config": digest.of_json(config.to_dict(settings)),
-        **read,
+        **{name: sha256 for name, sha256 in content.items() if sha256},
         "tokenizer": tokenizer.digest,
         "safety": guard.content(),
     }
@@ -57,6 +57,8 @@ def open_run(
     if trained < parameters:
         percent = 100 * trained / parameters
         say(f"trained    {trained:,} of them ({percent:.2g} %), {parameters - trained:,} are frozen")
+    if content["weights"]:
+        say(f"weights    sha256 {content['weights'][:12]}, {model.weights}")
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
@@ -74,6 +76,7 @@ def open_run(
         "trained_parameters": trained,
         "safety": _bypass(settings.safety),
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
+        **({"weights": {"path": model.weights, "digest": content["weights"]}} if content["weights"] else {}),
     }
 
 

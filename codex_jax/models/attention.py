@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from codex_jax.errors import ConfigError
-from codex_jax.models.products import precision
+from codex_jax.models.products import precision, rounded
 
 
 class Sight(NamedTuple):
@@ -82,6 +82,36 @@ def attend(
         )
         return hidden_BLHK.astype(jnp.float32)
     return _attend_xla(query_BLHK, key_BMGK, value_BMGK, _seen(sight, window), scale, dtype)
+
+
+def recall(
+    query_BLHK: jax.Array,
+    keys_BGMK: jax.Array,
+    values_BGMK: jax.Array,
+    sight: Sight,
+    *,
+    window: int | jax.Array = 0,
+    scale: float,
+    dtype: jnp.dtype,
+) -> jax.Array:
+    """Return what `attend` does, for keys and values that are kept: head by head, rounded to `dtype`."""
+    batch, length, heads, size = query_BLHK.shape
+    groups = keys_BGMK.shape[1]
+    query_BGRLK = query_BLHK.reshape(batch, length, groups, -1, size).transpose(0, 2, 3, 1, 4)
+    # The heads of a group are more queries to the same keys: Q = R x L.
+    query_BGQK = query_BGRLK.reshape(batch, groups, -1, size)
+    exact = precision(keys_BGMK.dtype)
+
+    def multiply(axes: str, left: jax.Array, right: jax.Array) -> jax.Array:
+        return jnp.einsum(axes, rounded(left, dtype), right, precision=exact, preferred_element_type=jnp.float32)
+
+    scores_BGQM = multiply("BGQK,BGMK->BGQM", query_BGQK, keys_BGMK)
+    seen_BGQM = jnp.broadcast_to(
+        _seen(sight, window)[:, None, None], (batch, groups, heads // groups, length, keys_BGMK.shape[2])
+    ).reshape(scores_BGQM.shape)
+    read_BGQK = multiply("BGQM,BGMK->BGQK", _softmax(scores_BGQM, seen_BGQM, scale), values_BGMK)
+    read_BGRLK = read_BGQK.reshape(query_BGRLK.shape)
+    return read_BGRLK.transpose(0, 3, 1, 2, 4).reshape(query_BLHK.shape)
 
 
 def _attend_xla(

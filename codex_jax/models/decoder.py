@@ -4,14 +4,15 @@ B batch · L length · M length of the keys · D model · H heads · G heads of 
 N layers
 """
 
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 from jax.ad_checkpoint import checkpoint_name
 
-from codex_jax.models import attention, rope
+from codex_jax.models import attention, products, rope
 from codex_jax.models.architecture import Architecture, Kind, Treatment
 from codex_jax.models.attention import Sight
 from codex_jax.models.layers import Dense, Embedding, Norm, activate, dropout
@@ -26,10 +27,20 @@ class Layer(NamedTuple):
 
 
 class Memory(NamedTuple):
-    """Keys and values of the positions already read: of all layers, (N, B, M, G, K), or of one, (B, M, G, K)."""
+    """Keys and values of the positions already read by one layer; in this order of axes they are read in rows."""
 
-    keys: jax.Array
-    values: jax.Array
+    keys_BGMK: jax.Array
+    values_BGMK: jax.Array
+
+    def written(self, keys_BLGK: jax.Array, values_BLGK: jax.Array, place: jax.Array) -> "Memory":
+        """Return the memory with those of L more positions, from a place on."""
+        new = (keys_BLGK, values_BLGK)
+        return Memory(
+            *(
+                jax.lax.dynamic_update_slice_in_dim(kept, jnp.swapaxes(part, 1, 2), place, axis=2)
+                for kept, part in zip(self, new, strict=True)
+            )
+        )
 
 
 class Attention(nnx.Module):
@@ -62,25 +73,24 @@ class Attention(nnx.Module):
             query_BLHK, key_BLGK = self.query_norm(query_BLHK), self.key_norm(key_BLGK)
         if layer.rotation_2BLF is not None:
             query_BLHK, key_BLGK = (rope.rotate(part, layer.rotation_2BLF) for part in (query_BLHK, key_BLGK))
-        if memory is not None:
-            assert sight.places_L is not None
-            memory = Memory(
-                *(
-                    jax.lax.dynamic_update_slice_in_dim(kept, new.astype(kept.dtype), sight.places_L[0], axis=1)
-                    for kept, new in zip(memory, (key_BLGK, value_BLGK), strict=True)
-                )
+        if memory is None:
+            read_BLHK = attention.attend(
+                query_BLHK,
+                key_BLGK,
+                value_BLGK,
+                sight,
+                window=layer.window,
+                scale=self.shape.query_scale,
+                dtype=self.how.dtype,
+                implementation=self.how.attention,
             )
-            key_BLGK, value_BLGK = memory
-        read_BLHK = attention.attend(
-            query_BLHK,
-            key_BLGK,
-            value_BLGK,
-            sight,
-            window=layer.window,
-            scale=self.shape.query_scale,
-            dtype=self.how.dtype,
-            implementation=self.how.attention,
-        )
+        else:
+            assert sight.places_L is not None
+            key_BLGK, value_BLGK = (products.rounded(part, self.how.dtype) for part in (key_BLGK, value_BLGK))
+            memory = memory.written(key_BLGK, value_BLGK, sight.places_L[0])
+            read_BLHK = attention.recall(
+                query_BLHK, *memory, sight, window=layer.window, scale=self.shape.query_scale, dtype=self.how.dtype
+            )
         return self.out(_kept(read_BLHK.reshape(*hidden_BLD.shape[:2], -1), self.how.dtype)), memory
 
     def _heads(self, hidden_BLD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -196,26 +206,32 @@ class Decoder(nnx.Module):
         return self.norm(hidden_BLD)
 
     def extend(
-        self, tokens_BL: jax.Array, positions_BL: jax.Array, sight: Sight, memory: Memory
-    ) -> tuple[jax.Array, Memory]:
-        """Return hidden_BLD of tokens that follow those in the memory, and the memory with them, at sight.places_L."""
-        layers, graphdef, stacked = self._layers(positions_BL), *nnx.split(self.blocks)
+        self,
+        layers: Sequence[Mapping[str, Any]],
+        tokens_BL: jax.Array,
+        positions_BL: jax.Array,
+        sight: Sight,
+        memories: Sequence[Memory],
+    ) -> tuple[jax.Array, tuple[Memory, ...]]:
+        """Return hidden_BLD of tokens that follow those in the memories, and these with them, at sight.places_L.
 
-        def body(hidden_BLD: jax.Array, part: tuple[nnx.State, jax.Array | None, Memory]) -> tuple[jax.Array, Memory]:
-            parameters, kind, kept = part
+        `layers` are the parameters of the blocks one by one, kernels as `Dense.turned` has them: a scan over the stack
+        would copy each layer's for every token. Those of the module itself are not read.
+        """
+        hidden_BLD, kinds = self._embedded(tokens_BL, positions_BL), self._layers(positions_BL)
+        graphdef, written = nnx.graphdef(self.blocks), []
+        for parameters, kind, kept in zip(layers, self.shape.layers, memories, strict=True):
             block = nnx.merge(graphdef, parameters)
-            hidden_BLD, written = block(hidden_BLD, sight, _of_kind(layers, kind), None, kept)
-            assert written is not None
-            return hidden_BLD, written
+            block.set_attributes(turned=True)
+            hidden_BLD, memory = block(hidden_BLD, sight, kinds[self.shape.kinds.index(kind)], None, kept)
+            written.append(memory)
+        return self.norm(hidden_BLD), tuple(written)
 
-        parts = (stacked, self._kinds(), memory)
-        hidden_BLD, memory = jax.lax.scan(body, self._embedded(tokens_BL, positions_BL), parts)
-        return self.norm(hidden_BLD), memory
-
-    def empty_memory(self, batch: int, length: int) -> Memory:
-        """Return a memory for `length` tokens of `batch` sequences."""
-        shape = (self.shape.num_layers, batch, length, self.shape.num_kv_heads, self.shape.head_dim)
-        return Memory(jnp.zeros(shape, self.how.dtype), jnp.zeros(shape, self.how.dtype))
+    def empty_memories(self, batch: int, length: int) -> tuple[Memory, ...]:
+        """Return a memory for `length` tokens of `batch` sequences, for each layer."""
+        shape = (batch, self.shape.num_kv_heads, length, self.shape.head_dim)
+        kept = products.kept_as(self.how.dtype)
+        return tuple(Memory(jnp.zeros(shape, kept), jnp.zeros(shape, kept)) for _ in self.shape.layers)
 
     def head(self) -> jax.Array:
         """Return the matrix whose rows score the tokens."""

@@ -32,6 +32,8 @@ class Dense(nnx.Module):
 
     `features` may be several axes, e.g. (3, D) for the query, key and value of attention. `lora.adapted` may add a
     product of low rank beside it.
+
+    `turned`: the kernel is given as (F, D), as `products.turned` makes it, for when hidden has few rows.
     """
 
     lora_a: nnx.Param[jax.Array]
@@ -41,14 +43,17 @@ class Dense(nnx.Module):
     def __init__(
         self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
-        self.dtype, self.features = dtype, features
+        self.dtype, self.features, self.turned = dtype, features, False
         self.adapter: Adapter | None = None
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
         kernel = self.kernel[...]
-        flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
+        if self.turned:
+            flat = products.by_rows(hidden, kernel, self.dtype, products.passed_on(self.dtype))
+        else:
+            flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
         if self.adapter is not None:
             flat = flat + self._adapted(hidden, self.adapter)
         product = flat.reshape(*hidden.shape[:-1], *self.features)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import config, whereabouts
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import catalogue
 from codex_jax.whereabouts import Resolved
 
@@ -26,10 +26,20 @@ def weights(model: config.Model) -> Path | None:
     AssetError when it is not there: after model.weights=offline, and for a model that is never random, every place that
     was looked at is named.
     """
+    named = asked(model)
+    if named == OFFLINE:
+        if not model.name:
+            raise ConfigError("model.weights=offline looks for the files of model.name: set that, too")
+        return find(model.name).path
+    return Path(named) if named else None
+
+
+def asked(model: config.Model) -> str:
+    """Return the directory that the settings name, OFFLINE for that of the model's name, or '' for random weights."""
     known = catalogue.entries().get(model.name)
     if model.weights == OFFLINE or (not model.weights and known and known.offline):
-        return find(model.name or catalogue.DEFAULT).path
-    return Path(model.weights).expanduser() if model.weights else None
+        return OFFLINE
+    return str(Path(model.weights).expanduser()) if model.weights else ""
 
 
 def find(name: str) -> Resolved:

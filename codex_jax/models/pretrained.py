@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -25,6 +25,8 @@ from codex_jax.models.stored import Stored
 
 
 _MOST_LISTED = 40
+# What came out of TensorFlow, BERT above all, names norms so.
+_OF_OLD = {"weight": "gamma", "bias": "beta"}
 
 
 class Source(NamedTuple):
@@ -44,10 +46,12 @@ def digest(directory: Path) -> str:
 def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dict[str, Any]:
     """Return the weights of a directory as float32 parameters, each leaf on its sharding of the nested dict `places`.
 
-    On top of the parameters there is never more in memory than one tensor and a few megabytes. Raises AssetError that
-    lists everything in which the directory and the definition differ, before anything is read.
+    Leaves of the model that have no place are not looked for. On top of the parameters there is never more in memory
+    than one tensor and a few megabytes. Raises AssetError that lists everything in which the directory and the
+    definition differ, before anything is read.
     """
-    sources = {source.leaf: source for source in match(directory, definition)}
+    wanted = {name for name, _ in trees.named_leaves(places)}
+    sources = {source.leaf: source for source in match(directory, definition, wanted)}
 
     def fill(path: Sequence[Any], place: Sharding) -> jax.Array:
         return filled(sources[trees.name(path)], place)
@@ -55,21 +59,25 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     return jax.tree_util.tree_map_with_path(fill, places)
 
 
-def match(directory: Path, definition: Definition) -> list[Source]:
-    """Return where each leaf comes from; AssetError lists what is missing, unexpected, or of another shape or type."""
+def match(directory: Path, definition: Definition, wanted: Container[str]) -> list[Source]:
+    """Return where each wanted leaf comes from.
+
+    AssetError lists what is missing, unexpected, or of another shape or type.
+    """
     found = weight_files.tensors(directory)
     left, sources = dict(found), []
     problems: list[str] = []
     shapes = {leaf: one.shape for leaf, one in trees.named_leaves(definition.abstract)}
     for leaf, row, names in rows(definition):
-        wanted = published_shape(leaf, shapes[leaf], row)
+        expected = published_shape(leaf, shapes[leaf], row)
         tensors = []
         for name in names:
-            bare = name.removeprefix(definition.family.prefix)
-            one = left.pop(name, None) or left.pop(bare, None)
-            problems += _differences(name, one, wanted)
-            tensors += [one] if one else []
-        sources.append(Source(leaf, shapes[leaf], row, tensors))
+            one = _taken(left, name, definition.family.prefix)
+            if leaf in wanted:
+                problems += _differences(name, one, expected)
+                tensors += [one] if one else []
+        if leaf in wanted:
+            sources.append(Source(leaf, shapes[leaf], row, tensors))
     head = _check_tied(definition, found, left)
     problems += [f"{name}: is no tensor of this model" for name in sorted(left) if not _is_ignored(definition, name)]
     if problems:
@@ -94,6 +102,15 @@ def published_shape(leaf: str, shape: tuple[int, ...], row: Weight) -> tuple[int
     elif not leaf.endswith("/embedding"):
         inner = (math.prod(inner),)
     return inner[::-1] if row.transposed else inner
+
+
+def _taken(left: dict[str, Stored], name: str, prefix: str) -> Stored | None:
+    """Take a tensor out of those that are left, under its name of today, without prefix, or of old."""
+    of_old = re.sub(r"(?<=LayerNorm\.)(weight|bias)$", lambda found: _OF_OLD[found[0]], name)
+    for one in dict.fromkeys((name, name.removeprefix(prefix), of_old, of_old.removeprefix(prefix))):
+        if one in left:
+            return left.pop(one)
+    return None
 
 
 def _differences(name: str, one: Stored | None, wanted: tuple[int, ...]) -> Iterator[str]:

@@ -1,10 +1,11 @@
 """Tokenizers that exist: from a path, or as the settings of a run name them."""
 
+import dataclasses
 from pathlib import Path
 from typing import NamedTuple
 
 from codex_jax import config
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import beside, manifest
 from codex_jax.tokenizers.kinds import KINDS, kind_at
 from codex_jax.tokenizers.resolve import ASSETS, WANTED, Checked, Resolved, resolve
@@ -50,6 +51,24 @@ def origin(settings: config.Tokenizer) -> Origin:
         return Origin(settings.kind or kind_at(found.path), found.rule, found.path)
     kind = settings.kind or "hf"
     return Origin(kind, "needs no file" if KINDS.get(kind).make else "trained on these data", None)
+
+
+def of_weights(settings: config.Config) -> config.Config:
+    """Return the settings with the tokenizer that comes with the weights, where they name weights and no tokenizer.
+
+    ConfigError when there is none: one that is trained on other data would give the tokens other numbers.
+    """
+    named = settings.tokenizer
+    if not settings.model.weights or named.path or named.name or named.kind:
+        return settings
+    directory = Path(settings.model.weights)
+    try:
+        kind_at(directory)
+    except AssetError as error:
+        raise ConfigError(
+            f"there is no tokenizer with the weights ({error}): put its files there, or name it in tokenizer.path"
+        ) from error
+    return dataclasses.replace(settings, tokenizer=dataclasses.replace(named, path=str(directory)))
 
 
 def given(settings: config.Tokenizer) -> Tokenizer | None:

@@ -1,59 +1,104 @@
-"""What a run takes from files before its first step: the weights that it begins with or adapts, each leaf in place."""
+"""The weights that training begins with, or goes on beside: which they are, and how they come to their devices."""
 
+import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from codex_jax import config, trees
+from codex_jax import config, rundir, trees
 from codex_jax.errors import AssetError
 from codex_jax.models import build, lora, origin, peft_files, pretrained
 from codex_jax.training.program import Program
 
 
-def decided(settings: config.Config) -> config.Config:
+def decided(workdir: Path, settings: config.Config) -> config.Config:
     """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
-    settings = build.decided(settings)
-    return peft_files.decided(settings, build.define(settings.model)) if settings.adapter.weights else settings
+    settings = build.decided(recall_adapter(workdir, recall(workdir, settings)))
+    adapter = settings.adapter
+    # A run with checkpoints begins with no adapter any more: whether the settings are its own is asked later.
+    if not adapter.weights or (adapter.rank and (workdir / "checkpoints").is_dir()):
+        return settings
+    return peft_files.decided(settings, build.define(settings.model))
 
 
-def check(settings: config.Config, resumed: Mapping[str, Any] | None) -> str:
-    """Return the digest of the weights a run begins with, "" for random ones.
+def recall_adapter(workdir: Path, settings: config.Config) -> config.Config:
+    """Return the settings of a run that is resumed with what it has taken from `adapter.weights`."""
+    adapter = settings.adapter
+    if not adapter.weights or adapter.rank or not (workdir / "checkpoints").is_dir():
+        return settings
+    try:
+        kept = rundir.read_settings(workdir)["adapter"]
+        found = {name: kept[name] for name in ("rank", "alpha", "rslora", "targets")}
+    except (AssetError, KeyError):
+        return settings
+    if kept.get("weights") != adapter.weights:
+        return settings
+    found["targets"] = tuple(found["targets"])
+    return dataclasses.replace(settings, adapter=dataclasses.replace(adapter, **found))
 
-    `resumed` is the meta of the checkpoint to go on from: AssetError when that was made with other weights, of which it
-    holds only what was trained.
+
+def recall(workdir: Path, settings: config.Config) -> config.Config:
+    """Return the settings of a run that is resumed with what it has kept of its weights: architecture and tokenizer.
+
+    So their directory need not be there any more. Nothing is recalled before there are checkpoints, nor for other
+    weights than the run has.
     """
-    directory = origin.weights(settings.model)
-    found = pretrained.digest(directory) if directory else ""
-    if resumed is not None and found != (made_with := resumed.get("base", "")):
+    asked = origin.asked(settings.model)
+    if not asked or not (workdir / "checkpoints").is_dir():
+        return settings
+    try:
+        kept = rundir.read_settings(workdir)["model"]
+        weights, architecture = str(kept["weights"]), str(kept["architecture"])
+    except (AssetError, KeyError):
+        return settings  # whether the checkpoint is of this run is decided later
+    if asked not in (origin.OFFLINE, weights) or not weights:
+        return settings
+    architecture = settings.model.architecture or architecture
+    model = dataclasses.replace(settings.model, weights=weights, architecture=architecture)
+    named = settings.tokenizer
+    own = not (named.path or named.name or named.kind) and (workdir / "tokenizer").is_dir()
+    tokenizer = dataclasses.replace(named, path=str(workdir / "tokenizer")) if own else named
+    return dataclasses.replace(settings, model=model, tokenizer=tokenizer)
+
+
+def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | None) -> str:
+    """Return the SHA-256 of the weights that the run began with, '' for random ones.
+
+    `saved` is the meta of the checkpoint it goes on from: by then the directory may be gone, unless some parameters are
+    frozen, and so in no checkpoint. AssetError when it has other weights by now.
+    """
+    if not model.weights:
+        return ""
+    if saved is None:
+        return pretrained.digest(Path(model.weights))
+    recorded = str(saved.get("weights", ""))
+    if not program.frozen and not Path(model.weights).exists():
+        return recorded
+    if (found := pretrained.digest(Path(model.weights))) != recorded:
         raise AssetError(
-            f"the checkpoint was made with the weights of sha256 {made_with or 'none'}, and those in {directory} have "
-            f"{found or 'none'}: put the files back, or name their place in model.weights"
+            f"the weights in {model.weights} are not those this run began with: sha256 {found[:12]}, in the checkpoint "
+            f"{recorded[:12] or 'none'}; put the files back, or name their place in model.weights"
         )
-    return found
+    return recorded
 
 
-def frozen(settings: config.Config, model: Program) -> dict[str, Any]:
-    """Return the parameters that a step is given beside the state; AssetError when the weights do not fit the model."""
-    return _load(settings, model, model.frozen)
+def load(settings: config.Config, program: Program, *, resumed: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Return the parameters that training begins with, and those that stay frozen; {} for what is made or restored.
 
-
-def given(settings: config.Config, model: Program) -> dict[str, Any]:
-    """Return what `model.initial` need not make: trained parameters that there are weights for."""
-    base = _load(settings, model, model.target.parameters)
-    if not settings.adapter.weights:
-        return base
-    _, adapters = lora.split(model.target.parameters)
-    places = jax.tree.map(lambda leaf: leaf.sharding, adapters)
-    directory = Path(settings.adapter.weights).expanduser()
-    return trees.joined(base, peft_files.load(directory, model.definition, places))
-
-
-def _load(settings: config.Config, model: Program, wanted: dict[str, Any]) -> dict[str, Any]:
-    directory = origin.weights(settings.model)
-    base, _ = lora.split(wanted)
-    if directory is None or not base:
-        return {}
-    places = jax.tree.map(lambda leaf: leaf.sharding, base)
-    return pretrained.load(directory, model.definition, places)
+    When a run is resumed the former are in its checkpoint.
+    """
+    model, adapter = settings.model, settings.adapter
+    if not model.weights or (resumed and not program.frozen):
+        return {}, {}
+    wanted = program.frozen if resumed else trees.joined(program.target.parameters, program.frozen)
+    published = {row.leaf for row in program.definition.family.weights(program.definition.shape)}
+    is_published = jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in published, wanted)
+    places = jax.tree.map(lambda leaf: leaf.sharding, trees.split(wanted, is_published)[0])
+    begun, frozen = trees.split(pretrained.load(Path(model.weights), program.definition, places), program.trained)
+    if adapter.weights and not resumed:
+        places = jax.tree.map(lambda leaf: leaf.sharding, lora.split(wanted)[1])
+        adapters = peft_files.load(Path(adapter.weights).expanduser(), program.definition, places)
+        begun = trees.joined(begun, adapters)
+    return begun, frozen

@@ -3,15 +3,17 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 import psutil
 
-from codex_jax import config, generate, sharding
+from codex_jax import config, sharding
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
+from codex_jax.generation import samples
 from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
@@ -89,7 +91,7 @@ def refusal(settings: config.Config) -> str:
 def decided(settings: config.Config) -> Any:
     """What the settings become when nothing is left open, or what is said against them."""
     try:
-        return beginning.decided(settings)
+        return beginning.decided(Path("no run"), settings)
     except CodexError as error:
         return str(error)
 
@@ -202,5 +204,5 @@ def sample(settings: config.Config) -> str:
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
-    draw = generate.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
+    draw = samples.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
     return draw(parameters, jax.random.key(1))

@@ -143,10 +143,15 @@ def state_digest(workdir: Path, step: int) -> str:
     directory = workdir / "checkpoints" / str(step)
     manifest.verify(directory)
     digest = hashlib.sha256((directory / "data" / "iterator.json").read_bytes())
-    with ocp.PyTreeCheckpointer() as orbax:
-        named = orbax.metadata(directory / "state").item_metadata.tree
-        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in named}
-        arrays = orbax.restore(directory / "state", restore_args=as_numpy)
-    for name in sorted(arrays):
-        digest.update(name.encode() + np.asarray(arrays[name]).tobytes())
+    for name, array in sorted(arrays(workdir, step).items()):
+        digest.update(name.encode() + np.asarray(array).tobytes())
     return digest.hexdigest()
+
+
+def arrays(workdir: Path, step: int) -> dict[str, Any]:
+    """Return every array of a checkpoint by its name."""
+    directory = workdir / "checkpoints" / str(step) / "state"
+    with ocp.PyTreeCheckpointer() as orbax:
+        named = orbax.metadata(directory).item_metadata.tree
+        as_numpy = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in named}
+        return dict(orbax.restore(directory, restore_args=as_numpy))

@@ -147,6 +147,10 @@ EFFECTS: dict[str, Effect] = {
     "generate.num_tokens": Effect(6, observers.sample),
     "generate.temperature": Effect(0.0, observers.sample),
     "generate.top_k": Effect(1, observers.sample),
+    "generate.top_p": Effect(0.01, observers.sample),
+    "generate.min_p": Effect(0.99, observers.sample),
+    "generate.repetition_penalty": Effect(5.0, observers.sample, {"generate.temperature": 0.0}),
+    "generate.stop": Effect(("e",), observers.sample),
 }
 
 

@@ -34,6 +34,8 @@ class Family(NamedTuple):
     """of tensor names; checkpoints of the bare model lack it"""
     ignored: Sequence[str] = ()
     """regular expressions of tensors that hold no weights"""
+    network: str = ""
+    """the class of transformers that a config.json without `architectures` is for"""
     make: Callable[[Architecture, Treatment, nnx.Rngs], Any] = Decoder
 
 

@@ -42,4 +42,11 @@ def _layers(config: Published) -> tuple[Kind, ...]:
     return windowed(config, whole, near, lambda layer: (layer + 1) % pattern != 0)
 
 
-FAMILY = Family(name="gemma3_text", read=read, sizes=SIZES, weights=weights_llama_like, prefix="model.")
+FAMILY = Family(
+    name="gemma3_text",
+    read=read,
+    sizes=SIZES,
+    weights=weights_llama_like,
+    prefix="model.",
+    network="Gemma3ForCausalLM",
+)

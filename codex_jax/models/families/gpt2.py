@@ -82,5 +82,6 @@ FAMILY = Family(
     },
     weights=weights,
     prefix="transformer.",
+    network="GPT2LMHeadModel",
     ignored=(r"\.attn\.(bias|masked_bias)$",),
 )

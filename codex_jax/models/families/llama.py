@@ -17,5 +17,6 @@ FAMILY = Family(
     sizes=SIZES,
     weights=weights_llama_like,
     prefix="model.",
+    network="LlamaForCausalLM",
     ignored=(r"\.rotary_emb\.inv_freq$",),
 )

@@ -12,4 +12,11 @@ def read(config: Published) -> Architecture:
     return read_llama_like(config, layers=layers)
 
 
-FAMILY = Family(name="mistral", read=read, sizes=SIZES, weights=weights_llama_like, prefix="model.")
+FAMILY = Family(
+    name="mistral",
+    read=read,
+    sizes=SIZES,
+    weights=weights_llama_like,
+    prefix="model.",
+    network="MistralForCausalLM",
+)

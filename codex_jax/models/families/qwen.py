@@ -26,5 +26,12 @@ def _layers(config: Published) -> tuple[Kind, ...]:
     return windowed(config, whole, near, lambda layer: layer >= first)
 
 
-QWEN2 = Family(name="qwen2", read=read_qwen2, sizes=SIZES, weights=weights_llama_like, prefix="model.")
-QWEN3 = Family(name="qwen3", read=read_qwen3, sizes=SIZES, weights=weights_llama_like, prefix="model.")
+QWEN2 = Family(
+    name="qwen2",
+    read=read_qwen2,
+    sizes=SIZES,
+    weights=weights_llama_like,
+    prefix="model.",
+    network="Qwen2ForCausalLM",
+)
+QWEN3 = QWEN2._replace(name="qwen3", read=read_qwen3, network="Qwen3ForCausalLM")
