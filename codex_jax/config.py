@@ -1,7 +1,7 @@
 """Settings: from nested values to the frozen `Config` that the rest of the program reads; nothing else reads settings.
 
 A file in `configs/` starts from `default()` and changes what differs; `overrides.load()` adds what the command line
-says, and `resolve()` checks all of it. What the knobs are is in `knobs`.
+says, and `resolve()` checks all of it. What the knobs are is in `knobs` and `data_knobs`.
 """
 
 import dataclasses
@@ -12,25 +12,22 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from codex_jax import contradictions, schema
+from codex_jax.data_knobs import Data, Ingredient, Origin, Safety, Tokenizer
 from codex_jax.errors import ConfigError
 from codex_jax.knobs import (
     Adapter,
     Checkpoint,
     Config,
     Csv,
-    Data,
     Eval,
     Generate,
-    Ingredient,
     Mlflow,
     Model,
     Optimizer,
-    Origin,
     Parallel,
+    Quantization,
     Run,
-    Safety,
     Tensorboard,
-    Tokenizer,
     Tracking,
     Train,
     Wandb,
@@ -52,6 +49,7 @@ __all__ = [
     "Optimizer",
     "Origin",
     "Parallel",
+    "Quantization",
     "Run",
     "Safety",
     "Tensorboard",
@@ -100,7 +98,7 @@ def resolve(settings: Mapping[str, Any]) -> Config:
             problems += wrong
             if not wrong:
                 values[name] = value
-    problems += contradictions.between(values)
+    problems += contradictions.between(values, {name: field.default for name, (field, _) in known.items()})
     if problems:
         raise ConfigError(listing(problems))
     return schema.build(Config, values)
@@ -108,7 +106,9 @@ def resolve(settings: Mapping[str, Any]) -> Config:
 
 def check(settings: Config) -> None:
     """Raise ConfigError that lists every contradiction between settings."""
-    if problems := list(contradictions.between(dict(schema.flatten(dataclasses.asdict(settings))))):
+    given = dict(schema.flatten(dataclasses.asdict(settings)))
+    defaults = {name: field.default for name, field, _ in schema.walk(Config, given=given)}
+    if problems := list(contradictions.between(given, defaults)):
         raise ConfigError(listing(problems))
 
 

@@ -6,12 +6,15 @@ from collections.abc import Iterable
 
 
 def prepare() -> None:
-    """Let no character of a sample or a path be too much for the terminal's encoding."""
+    """Begin a command, and let no character of a sample or a path be too much for the terminal's encoding."""
+    _warned.clear()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
 
 
 _talks = True
+_warned: set[str] = set()
+"""What this command has been told must not be missed."""
 
 
 def be_quiet() -> None:
@@ -43,5 +46,12 @@ def _write(text: str) -> None:
 
 
 def warn(text: str) -> None:
-    """Print to standard error what must not be missed."""
+    """Print to standard error what must not be missed, once in a command however often it is met."""
+    if text not in _warned:
+        _warned.add(text)
+        fail(text)
+
+
+def fail(text: str) -> None:
+    """Print to standard error why a command ends."""
     print(f"codex_jax: {text}", file=sys.stderr, flush=True)

@@ -17,6 +17,7 @@ class _Rule(NamedTuple):
     """when it does not hold, with the values in their order"""
 
 
+_REASON = "needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable CODEX_SAFETY_BYPASS_REASON"
 # A size of 0 is not known yet: they are tried once more when it is. `sharding` checks what depends on the devices.
 _RULES = (
     _Rule(
@@ -66,6 +67,16 @@ _RULES = (
         "train.trainable would leave the rest at random: name the weights of a trained model in model.weights",
     ),
     _Rule(
+        ("quantization.mode", "adapter.rank", "adapter.weights", "train.trainable"),
+        lambda mode, rank, weights, trainable: not mode or rank or weights or trainable,
+        "quantization.mode={0} keeps kernels as they are: set adapter.rank, or name what is trained in train.trainable",
+    ),
+    _Rule(
+        ("quantization.targets", "quantization.mode"),
+        lambda targets, mode: not targets or mode,
+        "quantization.targets={0} is not read without quantization.mode: set it, or leave them out",
+    ),
+    _Rule(
         ("optimizer.final_learning_rate", "optimizer.learning_rate"),
         lambda final, peak: final <= peak,
         "optimizer.final_learning_rate={} is above optimizer.learning_rate={}",
@@ -78,13 +89,17 @@ _RULES = (
     _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
-        "safety.enabled={} needs a reason, which is recorded: safety.bypass_reason=WHY",
+        f"safety.enabled=false {_REASON}",
     ),
     _Rule(
         ("safety.bypass", "safety.bypass_reason"),
         lambda bypass, reason: not bypass or reason.strip(),
-        "safety.bypass={} needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable "
-        "CODEX_SAFETY_BYPASS_REASON",
+        f"safety.bypass=true {_REASON}",
+    ),
+    _Rule(
+        ("train.mask_fraction", "train.random_fraction"),
+        lambda mask, random: mask + random <= 1.0 + 1e-9,
+        "train.mask_fraction={} and train.random_fraction={} are shares of one whole: their sum is above 1",
     ),
     _Rule(
         ("data.store", "data.mode"),
@@ -96,19 +111,14 @@ _RULES = (
 _SOURCE_RULES = (
     _Rule(
         ("source", "paths"),
-        lambda source, paths: bool(paths) or source.lower() in ("", "stdlib"),
-        "{0}.source={1} reads files: name them in {0}.paths",
-    ),
-    _Rule(
-        ("source", "paths"),
         lambda source, paths: not paths or source.lower() != "stdlib",
         "{0}.source={1} reads no {0}.paths: leave one of them out",
     ),
 )
 
 
-def between(values: Mapping[str, Any]) -> Iterator[str]:
-    """Yield what is wrong, from the values that are each right alone by their dotted names."""
+def between(values: Mapping[str, Any], defaults: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is wrong, from the values that are each right alone by their dotted names, and those of each key."""
     for names, holds, says in _RULES:
         found = [values[name] for name in names if name in values]
         if len(found) == len(names) and not holds(*found):
@@ -130,15 +140,16 @@ def between(values: Mapping[str, Any]) -> Iterator[str]:
                 "data.validation_fraction=0 leaves nothing to validate on: raise it or name "
                 f"{section_name}.validation_paths"
             )
-    yield from _mixture(values, mixed)
+    yield from _mixture(values, defaults, mixed)
     yield from _patterns(values)
     yield from _processes(values)
 
 
-def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
-    beside = [name for name in ("source", "paths", "validation_paths") if values.get(f"data.{name}")]
+def _mixture(values: Mapping[str, Any], defaults: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
+    of_each = [name.rpartition(".")[2] for name in values if mixed and name.startswith(f"{mixed[0]}.")]
+    beside = [name for name in of_each if (full := f"data.{name}") in values and values[full] != defaults[full]]
     if mixed and beside:
-        yield f"data.mix names the sources: leave out data.{beside[0]}, or make it a source of the mixture"
+        yield f"data.mix names the sources: leave out data.{beside[0]}, or say it of a source: {mixed[0]}.{beside[0]}"
     for name in mixed:  # a misspelt name would be the standard library without a word
         if values.get(f"{name}.source") == "" and values.get(f"{name}.paths") == ():
             yield f"{name} names neither files nor a source: set {name}.paths, or {name}.source=stdlib"

@@ -1,6 +1,7 @@
-"""How good a model is on held-out data: token-weighted loss, perplexity and accuracy of the next token."""
+"""How good a model is on held-out data: token-weighted loss, perplexity and accuracy of what it is to say."""
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
@@ -14,25 +15,35 @@ from codex_jax.data import packing
 from codex_jax.data.batch import Batch
 from codex_jax.errors import AssetError
 from codex_jax.models import build
-from codex_jax.training import losses
+from codex_jax.training import losses, masking
 
 
 Evaluate = Callable[[dict[str, Any]], dict[str, float]]
 
 
-def make(settings: config.Config, definition: build.Definition, mesh: Mesh, batches: Sequence[Batch]) -> Evaluate:
+# Not the run's seed: every run and every evaluation guesses the same tokens.
+_FIXED_SEED = 0
+
+
+def make(
+    settings: config.Config,
+    definition: build.Definition,
+    mesh: Mesh,
+    batches: Sequence[Batch],
+    prepare: masking.Prepare = masking.as_is,
+) -> Evaluate:
     """Return `evaluate(parameters) -> {loss, perplexity, token_accuracy}` on these batches; compiled at the first call.
 
     The batches are placed on the devices once, in parts as large as a microbatch: what training has memory for,
     evaluation has. Sums over all parts are divided once by the number of weighted tokens, so that rows of padding
     change nothing.
     """
-    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh)
+    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh, prepare)
     parts = [part for batch in batches for part in place(batch)]
 
     def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
         # Dispatch all, then read: the devices are not left waiting between parts.
-        read = jax.device_get([sums(parameters, part) for part in parts])
+        read = jax.device_get([sums(parameters, part, np.int32(number)) for number, part in enumerate(parts)])
         return _metrics(*np.sum(np.array(read, np.float64), axis=0).tolist())
 
     return evaluate
@@ -44,14 +55,14 @@ def once(
     mesh: Mesh,
     parameters: dict[str, Any],
     batches: Iterable[Batch],
+    prepare: masking.Prepare = masking.as_is,
 ) -> dict[str, float]:
     """Return what `make` does, and `tokens`, for batches that are read as they come; none of them is kept."""
-    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh)
-    total_3 = np.zeros(3)
+    place, sums = _placing(settings, mesh), _summing(settings, definition, mesh, prepare)
+    total_3, numbers = np.zeros(3), itertools.count()
     for batch in batches:
-        total_3 += np.sum(
-            np.array(jax.device_get([sums(parameters, part) for part in place(batch)]), np.float64), axis=0
-        )
+        read = jax.device_get([sums(parameters, part, np.int32(next(numbers))) for part in place(batch)])
+        total_3 += np.sum(np.array(read, np.float64), axis=0)
     if not total_3[2]:
         raise AssetError("the documents of this split have no token that can be predicted: each is too short")
     return {**_metrics(*total_3.tolist()), "tokens": float(total_3[2])}
@@ -64,12 +75,18 @@ def _placing(settings: config.Config, mesh: Mesh) -> Callable[[Batch], list[tupl
     return lambda batch: [sharding.place(tuple(array[own] for array in part), mesh) for part in cut(batch, rows)]
 
 
-def _summing(settings: config.Config, definition: build.Definition, mesh: Mesh) -> Callable[..., losses.Sums]:
+def _summing(
+    settings: config.Config, definition: build.Definition, mesh: Mesh, prepare: masking.Prepare
+) -> Callable[..., losses.Sums]:
+    """Return `sums(parameters, part, number)`, by which number a part is prepared."""
     chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
+
     # Whole on every device: of several processes each reads the sums over all.
-    sums: Callable[..., losses.Sums] = jax.jit(
-        functools.partial(losses.of_batch, definition, key=None, chunk=chunk), out_shardings=sharding.replicated(mesh)
-    )
+    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    def sums(parameters: dict[str, Any], part: tuple[jax.Array, ...], number: np.integer[Any]) -> losses.Sums:
+        lesson = prepare(part, jax.random.fold_in(jax.random.key(_FIXED_SEED), number))
+        return losses.of_batch(definition, parameters, lesson, None, chunk=chunk)
+
     return sums
 
 

@@ -39,7 +39,7 @@ def readable(error: Exception) -> CodexError | None:
 def _report(error: CodexError, debug: bool) -> int:
     if debug:
         traceback.print_exc()
-    console.warn("\n".join([str(error), *getattr(error, "__notes__", [])]))
+    console.fail("\n".join([str(error), *getattr(error, "__notes__", [])]))
     return error.exit_code
 
 

@@ -19,6 +19,7 @@ def listing() -> str:
     blocks = [_wrapped(HEAD, "")]
     for name, field, kind in schema.walk(config.Config, given=["data.mix.NAME."]):
         value = ",".join(field.default) if isinstance(field.default, tuple) else field.default
+        value = schema.shown(value) if kind is bool else value
         values = _range(kind, field.metadata["low"], field.metadata["high"], field.metadata["choices"])
         lines = [f"{name}={value}", _wrapped(field.metadata["meaning"], "    "), _wrapped(values, "    ")]
         blocks.append("\n".join(lines))

@@ -1,9 +1,9 @@
-"""Every knob of the project, once: its name, default, meaning, unit and range."""
+"""Every knob of the project, once: its name, default, meaning, unit and range; those of data are in `data_knobs`."""
 
 import dataclasses
-from collections.abc import Mapping
 
-from codex_jax.schema import knob, section, sections
+from codex_jax.data_knobs import Data, Safety, Tokenizer
+from codex_jax.schema import knob, section
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -23,6 +23,12 @@ class Model:
         "",
         "directory of weights to begin with, and of their config.json; offline: where this machine has those of "
         "model.name; empty: random ones",
+    )
+    ending: str = knob(
+        "",
+        "what an encoder ends in: hidden, logits of hidden tokens; classes, of a text; pooled, a vector; empty: as its "
+        "config.json says. A head that the weights have not begins at random values",
+        choices=("", "hidden", "classes", "pooled"),
     )
     vocab_size: int = knob(0, "rows of the token embedding; at least the tokenizer's vocabulary", low=0)
     context_length: int = knob(0, "longest sequence, in tokens; learnt positions reach no further", low=0)
@@ -65,110 +71,16 @@ class Adapter:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Tokenizer:
-    name: str = knob("", "a tokenizer that is on this machine, by name: gpt2 or tinyllama; empty: of path, or trained")
-    path: str = knob("", "files of a tokenizer; empty: where the environment has that of tokenizer.name, or train one")
-    kind: str = knob(
-        "", "hf, sentencepiece, gpt2, byte or whitespace; empty: what lies at the path, or hf where one is trained"
-    )
-    algorithm: str = knob("unigram", "how a tokenizer of kind sentencepiece is trained", choices=("unigram", "bpe"))
-    vocab_size: int = knob(8192, "vocabulary of the tokenizer trained on the data, in tokens", low=257)
-    train_bytes: int = knob(
-        8_000_000, "how much text of the training split that tokenizer is trained on, in bytes", low=1
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Origin:
-    """Where documents come from, and what of a row is one."""
-
-    source: str = knob(
-        "",
-        "kind of documents: stdlib, text, jsonl, csv, parquet, arrayrecord, arrow or hf; empty: stdlib without paths, "
-        "else by their suffix",
-    )
-    paths: tuple[str, ...] = knob((), "files, globs or directories to train on, separated by commas")
-    validation_paths: tuple[str, ...] = knob((), "files to validate on; empty: a share of the documents of data.paths")
-    split_name: str = knob("", "split of a dataset of source hf that has several; empty: the only one, or train")
-    document: str = knob(
-        "piece",
-        "what a document of a text file is: a piece of about data.document_bytes, a line, or the whole file",
-        choices=("piece", "line", "file"),
-    )
-    text_field: str = knob("text", "field of a row that holds a text; empty: each record of an ArrayRecord file is one")
-    prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
-    completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
-    messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Ingredient(Origin):
-    weight: float = knob(
-        0.0,
-        "share of the bytes read, beside the weights of the others; 0 for all: as large as they are",
-        low=0.0,
-    )
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Data(Origin):
-    mix: Mapping[str, Ingredient] = sections(Ingredient)
-    validation_fraction: float = knob(
-        0.05, "share of documents held out, chosen by a hash of their content", low=0.0, high=0.5
-    )
-    test_fraction: float = knob(
-        0.0, "share of documents kept out of training and validation, for a last test", low=0.0, high=0.5
-    )
-    duplicates: str = knob(
-        "drop",
-        "what becomes of a training document that lies in a file of validation_paths, too: left out, trained on, or "
-        "training is refused; counted in any case",
-        choices=("drop", "keep", "fail"),
-    )
-    seed: int = knob(-1, "seed of the order of the data; -1: the variable CODEX_DATA_SEED, else run.seed", low=-1)
-    chat_template: str = knob("", "file with the jinja template of chats; empty: the one of the tokenizer")
-    prompt_separator: str = knob("\n", "what is put between an instruction and its answer")
+class Quantization:
     mode: str = knob(
-        "stream",
-        "stream: tokenise while training; store: tokenise once, into files that every later run and host reads",
-        choices=("stream", "store"),
+        "",
+        "how the kernels of a frozen base are kept: int8, a scale a column; nf4, 16 values and a scale for 64 of them; "
+        "empty: as float32",
+        choices=("", "int8", "nf4"),
     )
-    store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
-    sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
-    packing: str = knob(
-        "concat",
-        "concat: cut rows from documents one after the other; first_fit: keep a document whole where a row can hold it",
-        choices=("concat", "first_fit"),
+    targets: tuple[str, ...] = knob(
+        (), "regular expressions of the products kept so, such as mlp/; empty: all of the blocks"
     )
-    isolate_documents: bool = knob(True, "keep attention and loss inside each document of a packed row")
-    document_bytes: int = knob(16_384, "a text file is cut at line ends into documents of about this size", low=64)
-    max_line_bytes: int = knob(4_194_304, "a longer row is quarantined, in bytes", low=64)
-    max_quarantined: float = knob(
-        0.01, "training stops when a larger share of the documents read could not be read", low=0.0, high=1.0
-    )
-    max_expansion: float = knob(
-        200.0, "a compressed file is read no further where it grows to more than so many times its size", low=1.0
-    )
-    window_bytes: int = knob(
-        2_097_152, "text read, packed and shuffled together; bounds the memory of the pipeline", low=1024
-    )
-    encode_chunk_size: int = knob(256, "most pieces of text handed to the tokenizer in one call", low=1)
-    workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
-    prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
-
-
-@dataclasses.dataclass(frozen=True, kw_only=True)
-class Safety:
-    enabled: bool = knob(True, "examine every text by the policy; false lets all through as it is, and needs a reason")
-    policy: str = knob("", "file of rules, YAML, JSON or a gitleaks.toml; empty: those that come with the package")
-    on_block: str = knob(
-        "quarantine",
-        "what becomes of a document that a rule blocks: it is left out and counted, or training stops",
-        choices=("quarantine", "stop"),
-    )
-    classifier: str = knob("", "module:function(text, stage) of your own; what it does not call true is blocked")
-    bypass: bool = knob(False, "let blocked texts through, what is redacted stays redacted; needs a reason")
-    bypass_reason: str = knob("", "why safety is off or bypassed; recorded wherever the run is")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -189,6 +101,13 @@ class Train:
     global_batch_size: int = knob(8, "rows an update learns from, over all devices", low=1)
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
+    masked_fraction: float = knob(
+        0.15, "share of the tokens that are to be guessed, with data.objective=masked", low=0.0001, high=0.9
+    )
+    mask_fraction: float = knob(0.8, "share of those that the mask token takes the place of", low=0.0, high=1.0)
+    random_fraction: float = knob(
+        0.1, "share of those that a random token takes the place of; the others stay as they are", low=0.0, high=1.0
+    )
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
     trainable: tuple[str, ...] = knob(
         (), "regular expressions of the leaves that are trained; empty: all, or the adapters where there are any"
@@ -272,6 +191,7 @@ class Config:
     run: Run = section(Run)
     model: Model = section(Model)
     adapter: Adapter = section(Adapter)
+    quantization: Quantization = section(Quantization)
     tokenizer: Tokenizer = section(Tokenizer)
     data: Data = section(Data)
     safety: Safety = section(Safety)

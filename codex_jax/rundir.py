@@ -138,7 +138,7 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     """Return a line for every setting that decides numbers and is not as the checkpoint has it."""
     old, new = dict(schema.flatten(before)), dict(schema.flatten(now))
     return [
-        f"  {name}: {old.get(name)!r} in the checkpoint, {new.get(name)!r} now"
+        f"  {name}: {schema.shown(old.get(name))} in the checkpoint, {schema.shown(new.get(name))} now"
         for name in sorted(old.keys() | new.keys())
         if old.get(name) != new.get(name) and not any(re.search(pattern, name) for pattern in MAY_CHANGE)
     ]

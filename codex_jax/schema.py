@@ -8,11 +8,13 @@ import ast
 import dataclasses
 import difflib
 import math
+import re
 import typing
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 
+_DIGEST = re.compile(r"\b([0-9a-f]{12})[0-9a-f]{52}\b")
 TRUE = ("true", "on", "yes", "1")
 FALSE = ("false", "off", "no", "0")
 
@@ -116,6 +118,13 @@ def parse(text: str, kind: type) -> Any:
         return kind(text.replace("_", "")) if kind is int else kind(text)
     except ValueError:
         raise ValueError(f"{text!r} is not {'an int' if kind is int else 'a ' + kind.__name__}") from None
+
+
+def shown(value: Any) -> str:
+    """Return a value as a message names it: true, not True; nothing, not None; of each SHA-256 the first 12 digits."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "nothing" if value is None else _DIGEST.sub(r"\1", repr(value))
 
 
 def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> tuple[Any, list[str]]:

@@ -21,7 +21,7 @@ from codex_jax.errors import ConfigError
 # Stacked leaves carry the layer axis first. Optimizer moments end in the name of their parameter and follow it.
 RULES = (
     (r"(tokens|lm_head)/embedding$", P("tensor", "fsdp")),
-    (r"positions/embedding$", P(None, "fsdp")),
+    (r"(positions|types)/embedding$", P(None, "fsdp")),
     (r"blocks/attention/qkv/kernel$", P(None, "fsdp", None, "tensor")),
     (r"blocks/attention/qkv/bias$", P(None, None, "tensor")),
     (r"blocks/attention/(query|key|value)/kernel$", P(None, "fsdp", "tensor")),
@@ -30,13 +30,20 @@ RULES = (
     (r"blocks/mlp/(gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"blocks/mlp/(gate|up)/bias$", P(None, "tensor")),
     (r"blocks/mlp/down/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/.*/(qkv|query|key|value|gate|up)/codes$", P(None, "fsdp", "tensor")),
+    (r"blocks/.*/(out|down)/codes$", P(None, "tensor", "fsdp")),
+    (r"/scales$", P()),
     (r"blocks/attention/qkv/lora_b$", P()),
     (r"blocks/.*/(qkv|query|key|value|gate|up)/lora_a$", P(None, "fsdp", None)),
     (r"blocks/.*/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
     (r"blocks/.*/(out|down)/lora_a$", P(None, "tensor", None)),
     (r"blocks/.*/(out|down)/lora_b$", P(None, None, "fsdp")),
     (r"/lora_[ab]$", P()),
-    (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
+    (r"(transform|pooler)/kernel$", P("fsdp", "tensor")),
+    (r"(transform|pooler)/bias$", P("tensor")),
+    (r"head_bias/bias$", P("tensor")),
+    (r"classifier/kernel$", P("fsdp", None)),
+    (r"(norm/(scale|bias)|out/bias|down/bias|classifier/bias)$", P()),
     (r"(^|/)(step|key|count)$", P()),
 )
 BATCH = P(("data", "fsdp"))

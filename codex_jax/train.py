@@ -16,6 +16,7 @@ import numpy as np
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
+from codex_jax.encoders import filling
 from codex_jax.errors import ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
@@ -27,7 +28,7 @@ from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
-from codex_jax.training import beginning, program
+from codex_jax.training import beginning, masking, program
 from codex_jax.training.state import TrainState
 
 
@@ -53,14 +54,16 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             rundir.check_shared(workdir, owner)
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
-        if team.is_first and not found:
+        if team.is_first and found:
+            ledger.refuse_lost_events(workdir, start, found.meta)
+        elif team.is_first:
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
-        mixture = pipeline.open_mixture(settings.data)
+        mixture = pipeline.open_mixture(settings.data, guard)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
@@ -77,10 +80,12 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         alike.check_data(team, stream.fingerprint, tokenizer.digest)
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
-        model = program.make(settings, mesh)
-        evaluate_model = evaluate.make(settings, model.definition, mesh, validation)
+        prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
+        model = program.make(settings, mesh, prepare)
+        evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        sample = samples.make(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        make_sample = filling.make if settings.data.objective == "masked" else samples.make
+        sample = make_sample(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)
@@ -105,6 +110,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     resume_step=start,
                     tracking=settings.tracking,
                     settings=shown,
+                    tags=guard.bypass.tags if guard.bypass else {},
                     outward=guard.outward,
                 )
             )
@@ -144,9 +150,13 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 recorder.resume_clock(time.perf_counter() - paused)
             if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
                 recorder.drain()
-                writer.sync()
-                totals = dataclasses.asdict(recorder.totals)
-                meta = {"run_id": run_id, "settings": shown, "totals": totals, "weights": weights}
+                meta = {
+                    "run_id": run_id,
+                    "settings": shown,
+                    "totals": dataclasses.asdict(recorder.totals),
+                    "weights": weights,
+                    "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                }
                 saver.save(done, state, stream.state(), meta)
             if asked_to_stop:
                 saver.close()

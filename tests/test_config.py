@@ -78,7 +78,8 @@ def test_all_violations_are_listed_at_once() -> None:
         ({"optimizer__final_learning_rate": 1.0}, "optimizer.final_learning_rate=1.0"),
         ({"model__context_length": 1024, "generate__num_tokens": 1024}, "generate.num_tokens=1024"),
         ({"data__validation_fraction": 0.0}, "data.validation_fraction=0"),
-        ({"data__source": "jsonl"}, "data.source=jsonl"),
+        ({"safety__enabled": False}, "safety.enabled=false needs a reason"),
+        ({"safety__bypass": True}, "safety.bypass=true needs a reason"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
         ({"data__source": "StdLib", "data__paths": ("x",)}, "data.source=StdLib reads no data.paths"),
     ],
@@ -202,6 +203,7 @@ def test_list_of_keys_names_each_with_its_default(capsys: pytest.CaptureFixture[
 
 def test_list_of_keys_says_the_range_of_each_in_80_columns() -> None:
     blocks = {block.split("=")[0]: block for block in keys.listing().split("\n\n")}
+    assert blocks["model.remat"].startswith("model.remat=false\n")
     assert blocks["model.dropout"].endswith("\n    a number, at least 0, at most 0.99")
     assert blocks["model.attention"].endswith("\n    one of auto, xla, cudnn")
     assert blocks["data.mix.NAME.weight"].endswith("\n    a number, at least 0")

@@ -10,6 +10,7 @@ import pytest
 
 from codex_jax import config, evaluate
 from codex_jax.data.batch import Batch
+from codex_jax.errors import AssetError
 from codex_jax.training import program
 
 
@@ -45,7 +46,22 @@ def test_microbatches_change_nothing_and_padding_counts_for_nothing() -> None:
     small = dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, microbatch_size=2))
     assert evaluate.make(small, made.definition, MESH, batches)(parameters) == pytest.approx(whole, rel=1e-6)
     assert whole["perplexity"] == pytest.approx(math.exp(whole["loss"]))
+    told = dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, global_batch_size=2))
+    without = [Batch(*(array[:2] for array in batches[1]))]
+    padded = evaluate.make(SETTINGS, made.definition, MESH, batches[1:])(parameters)
+    assert evaluate.make(told, made.definition, MESH, without)(parameters) == pytest.approx(padded, rel=1e-6)
     assert 0 <= whole["token_accuracy"] <= 1
+
+
+def test_once_reads_every_batch_and_says_how_many_tokens() -> None:
+    made = program.make(SETTINGS, MESH)
+    parameters = made.initial({}).parameters
+    batches = [batch_of(0), batch_of(1, padded_rows=6), batch_of(2)]
+    found = evaluate.once(SETTINGS, made.definition, MESH, parameters, iter(batches))
+    assert found.pop("tokens") == sum(batch.weights_BL.sum() for batch in batches)
+    assert found == pytest.approx(evaluate.make(SETTINGS, made.definition, MESH, batches)(parameters), rel=1e-6)
+    with pytest.raises(AssetError, match="no token that can be predicted"):
+        evaluate.once(SETTINGS, made.definition, MESH, parameters, [batch_of(0, padded_rows=8)])
 
 
 def test_parts_are_as_large_as_a_microbatch() -> None:

@@ -20,7 +20,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
     5: ("train", "cli"),
     4: ("checkpoint", "evaluate", "journal"),
     3: ("training",),
-    2: ("data", "tracking", "generation"),
+    2: ("data", "tracking", "generation", "encoders"),
     1: ("tokenizers", "safety", "models", "metrics", "sharding", "hosts"),
     0: (
         "amounts",
@@ -29,6 +29,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "config",
         "console",
         "contradictions",
+        "data_knobs",
         "digest",
         "errors",
         "exits",

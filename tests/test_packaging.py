@@ -50,6 +50,20 @@ def test_wheel_holds_every_file_of_the_package(wheel: Path) -> None:
     assert "codex_jax/py.typed" in packed
 
 
+def test_default_policy_is_in_force_where_only_the_wheel_is_installed(
+    wheel: Path, tmp_path: Path, main_env: dict[str, str]
+) -> None:
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target"]
+    subprocess.run([*install, tmp_path / "site", wheel], check=True, capture_output=True)
+    ask = (
+        "import codex_jax.cli.app as app; print(app.__file__); app.main(['safety', 'explain', 'Leaked API_KEY=abc123'])"
+    )
+    env = {**main_env, "PYTHONPATH": str(tmp_path / "site")}
+    done = subprocess.run([sys.executable, "-c", ask], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.stdout.startswith(str(tmp_path / "site")), done.stderr
+    assert "train   redacted  Leaked API_KEY=[REDACTED:secret-value]" in done.stdout
+
+
 def test_wheel_names_version_license_and_python(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         info = f"codex_jax-{codex_jax.__version__}.dist-info"

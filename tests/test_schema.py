@@ -121,3 +121,9 @@ def test_walk_and_flatten_use_the_same_names_as_build() -> None:
 )
 def test_nearest_name_is_suggested_when_one_is_near(name: str, found: str) -> None:
     assert schema.nearest(name, list(FIELDS)) == (f" (did you mean {found}?)" if found else "")
+
+
+def test_value_in_a_message_is_as_a_user_writes_it_and_digests_are_short() -> None:
+    assert [schema.shown(value) for value in (True, False, None, 1, "a")] == ["true", "false", "nothing", "1", "'a'"]
+    assert schema.shown(f"sha256 {'0123456789abcdef' * 4}") == "'sha256 0123456789ab'"
+    assert schema.shown(["ab" * 32, "ab" * 33]) == f"['abababababab', '{'ab' * 33}']"

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
+from codex_jax import amounts
 from codex_jax.data.batch import Batch
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -22,24 +23,25 @@ def summary(batch: Batch) -> str:
     padding, learnt = int((batch.segments_BL == 0).sum()), int(batch.weights_BL.sum())
     rows, length = batch.tokens_BL.shape
     return (
-        f"{rows} rows of {length} tokens, {batch.tokens_BL.size - padding:,} read, "
+        f"{amounts.counted(rows, 'row')} of {length} tokens, {batch.tokens_BL.size - padding:,} read, "
         f"{learnt:,} learnt, {padding:,} padding"
     )
 
 
-def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool) -> Iterator[str]:
-    """Yield the lines of all rows; without colours the braces tell the same."""
+def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool, masked: bool = False) -> Iterator[str]:
+    """Yield the lines of all rows; without colours the braces tell the same. `masked`: targets are the tokens."""
     for row in range(len(batch.tokens_BL)):
         yield f"row {row}"
         tokens_L, segments_L, positions_L = (
             array[row] for array in (batch.tokens_BL, batch.segments_BL, batch.positions_BL)
         )
-        # A weight is of the token that follows: the first of a row is no target.
-        learnt_L = np.concatenate([[False], batch.weights_BL[row, :-1] > 0])
+        learnt_L = batch.weights_BL[row] > 0
+        if not masked:  # a weight is of the token that follows: the first of a row is no target
+            learnt_L = np.concatenate([[False], learnt_L[:-1]])
         for number, places in itertools.groupby(range(tokens_L.size), key=segments_L.__getitem__):
             part_T = np.array(list(places))
             if not number:
-                yield _styled(f"  padding, {part_T.size} tokens", "bright_black", coloured)
+                yield _styled(f"  padding, {amounts.counted(part_T.size, 'token')}", "bright_black", coloured)
                 continue
             yield f"  document {number}, positions {positions_L[part_T[0]]} to {positions_L[part_T[-1]]}"
             text = "".join(_runs(tokens_L[part_T], learnt_L[part_T], tokenizer, coloured))

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.store_stream import StoreStream
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.safety import bypass, gate
+from codex_jax.safety.gate import Gate
 
 
 @click.group(cls=layout.Group)
@@ -40,8 +42,8 @@ def build(spec: str, given: tuple[str, ...], workers: int | None) -> None:
 
     A build that was stopped goes on.
     """
-    settings = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [("data.mode", "store"), *_pair("data.workers", workers)])
+    mixture = pipeline.open_mixture(settings.data, guard)
     for made in stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture)):
         console.say(f"store      {made.directory}")
         for split in ("train", "validation"):
@@ -87,7 +89,9 @@ def _verify_split(directory: Path) -> tuple[dict[str, Any], list[str]]:
 @click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar="[PATH ...] [--config.key=value ...]")
 @click.option("--config", "spec", default="", metavar="FILE[:SIZE]", help="A file of configs/ that names the sources.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="A directory that is not there yet.")
-@click.option("--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and maybe test.")
+@click.option(
+    "--fractions", default="0.8,0.1,0.1", show_default=True, help="Of train, validation and, with a third, test."
+)
 @click.option("--seed", type=click.IntRange(min=0), help="data.seed where it is not given.")
 @click.option("--stable", is_flag=True, help="Cut by hash, not by count: another document moves none.")
 @click.option(
@@ -117,15 +121,36 @@ def split(
     """
     paths, rest = _paths_and_settings(given)
     named = [("data.paths", repr(paths))] if paths else []
-    settings = _load(spec, rest, [*named, *_pair("data.seed", seed)])
+    settings, guard, origin = _load_with_origin(spec, rest, [*named, *_pair("data.seed", seed)])
+    _refuse_unsplit(origin)
     if not (spec or settings.data.paths or settings.data.source or settings.data.mix):
         raise ConfigError("name the files to split, or a --config that does")
     wish = split_files.Wish(allotment.parse(fractions), pipeline.data_seed(settings), stable, duplicates)
-    made = split_files.split(split_files.open_reader(settings), wish, out)
+    made = split_files.split(split_files.open_reader(settings, guard, "PATH" if paths else ""), wish, out)
     if as_json:
         layout.say_json({"split": str(out), **made})
     else:
         _say_split(out, made)
+
+
+# What a split of documents goes by, and what it has flags of its own for.
+_OF_SPLIT = re.compile(
+    r"safety\..*|run\.seed|data\.(mix\..*|source|.*paths|split_name|document|.*_field|document_bytes|max_.*|window_bytes|seed)"
+)
+_FLAGS = {
+    "data.validation_fraction": "--fractions",
+    "data.test_fraction": "--fractions",
+    "data.duplicates": "--duplicates",
+}
+
+
+def _refuse_unsplit(origin: Mapping[str, str]) -> None:
+    """Raise ConfigError for settings that are given here and change nothing; a file's may be of training."""
+    given = [name for name, where in origin.items() if where == "command line" and not _OF_SPLIT.fullmatch(name)]
+    given += [name for name in _FLAGS if origin[name] not in ("default", "command line")]
+    if given:
+        lines = [f"  {name}: " + (f"use {_FLAGS[name]}" if name in _FLAGS else "leave it out") for name in given]
+        raise ConfigError("\n".join(["codex-jax data split does not go by", *lines]))
 
 
 def _say_split(out: Path, made: Mapping[str, Any]) -> None:
@@ -156,8 +181,8 @@ def _paths_and_settings(given: Sequence[str]) -> tuple[list[str], tuple[str, ...
 @click.option("--batch", "number", default=0, type=click.IntRange(min=0), help="Which batch, from 0.")
 def show(spec: str, given: tuple[str, ...], number: int) -> None:
     """Print a batch as text, with what of it is learnt."""
-    settings = _load(spec, given, [])
-    mixture = pipeline.open_mixture(settings.data)
+    settings, guard = _load(spec, given, [])
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = pipeline.make_tokenizer(settings, mixture)
     stream = pipeline.train_stream(settings, mixture, tokenizer, settings.train.global_batch_size)
     try:
@@ -166,7 +191,8 @@ def show(spec: str, given: tuple[str, ...], number: int) -> None:
         stream.close()
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     console.say(f"batch {number} of data.mode={settings.data.mode}: {batch_text.summary(batch)}")
-    for line in batch_text.lines(batch, tokenizer, coloured=coloured):
+    masked = settings.data.objective == "masked"
+    for line in batch_text.lines(batch, tokenizer, coloured=coloured, masked=masked):
         console.say(line)
 
 
@@ -179,11 +205,23 @@ def _batch(stream: pipeline.Stream, number: int) -> Batch:
     return next(stream)
 
 
-def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> config.Config:
+def _load(spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]) -> tuple[config.Config, Gate]:
+    return _load_with_origin(spec, given, fixed)[:2]
+
+
+def _load_with_origin(
+    spec: str, given: tuple[str, ...], fixed: list[tuple[str, str]]
+) -> tuple[config.Config, Gate, dict[str, str]]:
+    """Return the settings, their gate and where each setting is from; `fixed` are those of the command's own flags."""
     pairs = overrides.parse(given, ("--config", "--workers", "--batch"))
-    settings = overrides.load(spec, [*pairs, *fixed])[0]
-    bypass.announce(settings.safety, gate.of(settings.safety))
-    return settings
+    said = dict([*overrides.split(spec).pairs, *pairs])
+    for name, value in fixed:
+        if said.get(name, value) != value:
+            raise ConfigError(f"{name}={said[name]} contradicts this command, which has {value}: leave it out")
+    settings, origin = overrides.load(spec, [*pairs, *fixed])
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    return settings, guard, origin
 
 
 def _pair(name: str, value: Any) -> list[tuple[str, str]]:

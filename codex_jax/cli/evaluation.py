@@ -11,9 +11,10 @@ from codex_jax.checkpoint.store import Found
 from codex_jax.cli import opening
 from codex_jax.data import pipeline
 from codex_jax.data.mixture import Mixture
+from codex_jax.safety import bypass, gate
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.training import program
+from codex_jax.training import masking, program
 
 
 def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
@@ -27,14 +28,17 @@ def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str,
     settings = opening.settings_of(run, written, found, pairs)
     mesh = sharding.make_mesh(settings.parallel)
     sharding.check_batch(settings.train, mesh)
-    mixture = pipeline.open_mixture(settings.data)
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = loading.load(run / "tokenizer", settings.tokenizer.kind)
     opening.check_tokenizer(run, tokenizer, found)
     _check_data(settings, mixture, tokenizer, found)
     batches = pipeline.whole_split(settings, mixture, tokenizer, settings.train.global_batch_size, split)
-    model = program.make(settings, mesh)
+    prepare = masking.make(settings, tokenizer)
+    model = program.make(settings, mesh, prepare)
     parameters = opening.parameters(settings, model, found)
-    metrics = evaluating.once(settings, model.definition, mesh, parameters, batches)
+    metrics = evaluating.once(settings, model.definition, mesh, parameters, batches, prepare)
     counts = {"documents": batches.report.trained, "quarantined": batches.report.quarantined}
     return {"run": str(run), "step": found.step, "split": split, **counts, **metrics, "tokens": int(metrics["tokens"])}
 

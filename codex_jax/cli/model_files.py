@@ -1,5 +1,6 @@
 """What the command `model` does with files: check them, write them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ from codex_jax.cli import model_facts, opening
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, weight_files
 from codex_jax.tokenizers import loading
+from codex_jax.training import beginning, program
 
 
 # A run of a whole pod is opened on whatever is here.
@@ -105,7 +107,17 @@ def _opened(source: Path, step: int | None) -> opening.Trained:
     """Return a run, or the one of the directory of a checkpoint."""
     if source.parent.name == "checkpoints" and source.name.isdecimal():
         source, step = source.parent.parent, int(source.name)
-    return opening.trained(source, step, [(f"parallel.{name}", value) for name, value in _HERE.items()])
+    trained = opening.trained(source, step, [(f"parallel.{name}", value) for name, value in _HERE.items()])
+    return _uncoded(trained) if trained.settings.quantization.mode else trained
+
+
+def _uncoded(trained: opening.Trained) -> opening.Trained:
+    """Return a run of a base in few bits with the base as it was published: what goes out is not rounded."""
+    settings = dataclasses.replace(trained.settings, quantization=config.Quantization())
+    model = program.make(settings, trained.mesh)
+    _, frozen = beginning.load(settings, model, resumed=True)
+    own, _ = trees.split(trained.parameters, trained.model.trained)
+    return trained._replace(settings=settings, model=model, parameters=trees.joined(own, frozen))
 
 
 def _whole(trained: opening.Trained, source: Path, *, merge: bool) -> dict[str, Any]:

@@ -9,13 +9,14 @@ from typing import Any, BinaryIO, NamedTuple
 
 import click
 
+from codex_jax import amounts
 from codex_jax.cli import layout
 from codex_jax.console import say
 from codex_jax.errors import AssetError, ConfigError, Found
 from codex_jax.safety import engine, policy, windows
 from codex_jax.safety.engine import Engine
 from codex_jax.safety.rule import ACTIONS, SEVERITIES, STAGES
-from codex_jax.tracking import ledger
+from codex_jax.tracking import chain, ledger
 
 
 # Git looks at as much to tell text from what is none.
@@ -54,34 +55,53 @@ def scan(paths: tuple[str, ...], path: Path | None, stage: str, as_json: bool) -
     else:
         _say_findings(found)
     if found.findings:
-        raise Found(f"{len(found.findings)} findings in {len({row['file'] for row in found.findings})} files")
+        files = len({row["file"] for row in found.findings})
+        raise Found(f"{amounts.counted(len(found.findings), 'finding')} in {amounts.counted(files, 'file')}")
 
 
 @safety.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @layout.as_json
 def audit(run: Path, as_json: bool) -> None:
-    """Say what the policy decided in a run, and whether an event was removed.
+    """Say what the policy decided in a run, and whether events are missing.
 
-    Every event of a run carries a digest of all before it. Exit code 3 names the first line that does not follow.
+    RUN is the directory of a run, or its events.ndjson. Every event carries a
+    digest of all before it, and every checkpoint that of the last one before it.
+    Exit code 3 when an event was changed, removed or put in, when the newest
+    checkpoint knows one that is not there, and when the first were moved away.
     """
-    events = run / ledger.EVENTS
+    events = run if run.is_file() else run / ledger.EVENTS
     decided = Counter(f"{row['action']}/{row['rule']}" for row in ledger.read(events) if _is_decision(row))
-    broken = ledger.broken_link(events)
     reasons = [str(row.get("reason", "")) for row in ledger.read(events) if row["event"] == ledger.BYPASS]
+    broken, wrong = chain.broken_link(ledger.read(events)), _wrong(events)
     if as_json:
-        layout.say_json({"events": str(events), "broken_line": broken, "decisions": decided, "bypasses": reasons})
+        facts = {"events": str(events), "broken_line": broken, "decisions": decided, "bypasses": reasons}
+        layout.say_json({**facts, "wrong": wrong})
     else:
         rows = [(*name.split("/"), str(count)) for name, count in decided.most_common()]
         layout.say_rows([("DECISION", "RULE", "COUNT"), *rows])
         for reason in reasons:
             say(f"bypassed: {reason}")
-    if broken:
-        raise AssetError(
-            f"{events} line {broken} does not follow from the lines before it: events were removed or changed"
-        )
+    if wrong:
+        raise AssetError("\n".join(wrong))
     if not as_json:
         say(f"{events}: every event follows from the one before it")
+
+
+def _wrong(events: Path) -> list[str]:
+    """Return what shows that events are missing, or are others."""
+    if broken := chain.broken_link(ledger.read(events)):
+        return [f"{events} line {broken} does not follow from the lines before it: events were removed or changed"]
+    found = []
+    first = next(ledger.read(events), None)
+    if first and (step := chain.given_up(first)) >= 0:
+        found.append(f"{events} begins with a resume from step {step}: the events before were moved away")
+    from codex_jax.checkpoint import store  # imports jax
+
+    newest = store.find_newest(events.parent / "checkpoints")
+    if newest and (lost := ledger.lost_events(events, newest.step, newest.meta)):
+        found.append(lost)
+    return found
 
 
 def _is_decision(row: dict[str, Any]) -> bool:
@@ -192,7 +212,8 @@ def _say_findings(found: Scanned) -> None:
         layout.say_rows([("PLACE", "RULE", "SEVERITY", "FILE"), *rows])
     counts = Counter(row["severity"] for row in found.findings)
     told = ", ".join(f"{counts[severity]} {severity}" for severity in SEVERITIES if counts[severity]) or "nothing"
-    say(f"{found.files} files: {told}" + (f"; {found.binary} binary files left out" if found.binary else ""))
+    left_out = f"; {amounts.counted(found.binary, 'binary file')} left out" if found.binary else ""
+    say(f"{amounts.counted(found.files, 'file')}: {told}{left_out}")
 
 
 def _explained(decision: engine.Decision) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from codex_jax import amounts
 from codex_jax.errors import ConfigError
 
 
@@ -29,7 +30,9 @@ def parse(text: str) -> tuple[Fraction, ...]:
         raise ConfigError(f"--fractions={text} is not a list of numbers; write 0.8,0.1,0.1") from None
     problems = []
     if len(shares) not in (2, 3):
-        problems.append(f"has {len(shares)} parts: give two, for train and validation, or three with test")
+        problems.append(
+            f"has {amounts.counted(len(shares), 'part')}: give two, for train and validation, or three with test"
+        )
     if any(share <= 0 for share in shares):
         problems.append("has a part that is not above 0")
     if sum(shares) != 1:

@@ -48,13 +48,16 @@ class ArrowSource:
         with _named(file, pyarrow):
             found = _messages(file, size)
             schema = _schema(next(found), file, pyarrow)
+            as_bytes = pyarrow.schema([field.with_type(_as_bytes(field.type, pyarrow)) for field in schema])
             names, number = columns.wanted(schema.names, data), 1
             for message in found:
                 if message.begin >= (unit + 1) * data.window_bytes:
                     return
                 if message.begin >= unit * data.window_bytes:
-                    batch = _batch(message, file, schema, pyarrow).select(names)
-                    batch.validate(full=True)  # offsets that lead out of the batch would be followed
+                    body = _body(message, file, pyarrow)
+                    # Offsets that lead out of the batch would be followed. Bytes that are no text cost their row alone.
+                    _batch(message, body, as_bytes, pyarrow).select(names).validate(full=True)
+                    batch = _batch(message, body, schema, pyarrow).select(names)
                     yield from columns.documents(batch, number, data)
                 number += message.num_rows
 
@@ -65,10 +68,28 @@ def _schema(message: _Message, file: BinaryIO, pyarrow: ModuleType) -> Any:
     return pyarrow.ipc.read_schema(_body(message, file, pyarrow))
 
 
-def _batch(message: _Message, file: BinaryIO, schema: Any, pyarrow: ModuleType) -> Any:
+def _as_bytes(kind: Any, pyarrow: ModuleType) -> Any:
+    """Return a type of the same layout that takes any bytes for a text, as deep as `datasets` nests messages."""
+    types, inner = pyarrow.types, [kind.field(number) for number in range(kind.num_fields)]
+    inner = [field.with_type(_as_bytes(field.type, pyarrow)) for field in inner]
+    if types.is_struct(kind):
+        return pyarrow.struct(inner)
+    if types.is_list(kind):
+        return pyarrow.list_(*inner)
+    if types.is_large_list(kind):
+        return pyarrow.large_list(*inner)
+    plain = {
+        pyarrow.string(): pyarrow.binary(),
+        pyarrow.large_string(): pyarrow.large_binary(),
+        pyarrow.string_view(): pyarrow.binary_view(),
+    }
+    return plain.get(kind, kind)
+
+
+def _batch(message: _Message, body: Any, schema: Any, pyarrow: ModuleType) -> Any:
     if message.kind != _BATCH:
         raise ValueError("it has columns that are encoded by a dictionary; write them as plain values")
-    return pyarrow.ipc.read_record_batch(_body(message, file, pyarrow), schema)
+    return pyarrow.ipc.read_record_batch(body, schema)
 
 
 def _body(message: _Message, file: BinaryIO, pyarrow: ModuleType) -> Any:

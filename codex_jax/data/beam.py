@@ -17,11 +17,14 @@ from codex_jax.data import build, pipeline, shard, stores
 from codex_jax.data.plan import Plan
 from codex_jax.data.store import Store
 from codex_jax.errors import AssetError
+from codex_jax.safety import bypass, gate
 
 
 def run(settings: config.Config, options: Sequence[str]) -> list[Store]:
     """Build the stores of these settings with a runner of Beam, and return them; errors are those of `build.build`."""
-    mixture = pipeline.open_mixture(settings.data)
+    guard = gate.of(settings.safety)
+    bypass.announce(guard.bypass)
+    mixture = pipeline.open_mixture(settings.data, guard)
     tokenizer = pipeline.make_tokenizer(settings, mixture)
     make = functools.partial(by_runner, options=options)
     plans = [(part, stores.plan_of(settings, part, tokenizer)) for part in mixture]

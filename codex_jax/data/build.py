@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from codex_jax import amounts, atomic, digest
-from codex_jax.console import say, warn
+from codex_jax.console import say
 from codex_jax.data import origin, processes, shard, store
 from codex_jax.data.origin import Origin
 from codex_jax.data.plan import SPLITS, Plan
@@ -106,16 +106,12 @@ def _judged(plan: Plan, directory: Path, made: Iterator[shard.Facts]) -> Iterato
     """Pass facts on, watching the share of rows that could not be read, and say how far it is."""
     watch = {split: Quarantine(plan.encoders[split].reader.data.max_quarantined) for split in SPLITS}
     began = said = time.monotonic()
-    done, warned = Report(), set[str]()
+    done = Report()
     for number, facts in enumerate(made):
         report = facts.report()
         done.add(report)
         if report.quarantined:
             report.rows = shard.quarantined(shard.directory_of(directory, number))
-            lost = {str(row) for row in report.rows if row.ends_file} - warned
-            for row in sorted(lost):
-                warn(row)
-            warned |= lost  # a share of the corpus is validated on: its files are read twice
         last = number + 1 in (plan.num_shards["train"], plan.total)
         watch[facts.split].check([report], complete=last)
         if (now := time.monotonic()) - said > _SAY_EVERY_SECS or number + 1 == plan.total:

@@ -24,8 +24,28 @@ def documents(batch: Any, first: int, data: config.Data) -> Iterator[Document | 
     """Yield the documents of a batch of the wanted columns; `first` is the number of its first row."""
     for start in range(0, batch.num_rows, ROWS_AT_ONCE):
         part = batch.slice(start, ROWS_AT_ONCE)
-        for number, row in enumerate(part.to_pylist() if batch.num_columns else [{}] * part.num_rows, first + start):
-            yield rows.to_document(row, None, data)._replace(line=number)
+        for number, row in enumerate(_rows(part), first + start):
+            made = row if isinstance(row, BadRow) else rows.to_document(row, None, data)
+            yield made._replace(line=number)
+
+
+def _rows(part: Any) -> list[dict[str, Any] | BadRow]:
+    """Return the rows of a batch by their fields; what Python cannot hold, as bytes that are no text, is a bad row."""
+    if not part.num_columns:
+        return [{}] * part.num_rows
+    try:
+        return list(part.to_pylist())
+    except (ValueError, OverflowError):
+        return [_row(part.slice(number, 1)) for number in range(part.num_rows)]
+
+
+def _row(part: Any) -> dict[str, Any] | BadRow:
+    try:
+        return dict(part.to_pylist()[0])
+    except UnicodeDecodeError:
+        return BadRow(None, "not UTF-8")
+    except (ValueError, OverflowError) as error:
+        return BadRow(None, f"a field cannot be read: {type(error).__name__}")
 
 
 def import_pyarrow(kind: str, extra: str) -> ModuleType:

@@ -11,7 +11,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 
-from codex_jax import config
+from codex_jax import amounts, config
 from codex_jax.data import chunks as pieces
 from codex_jax.data import documents, report, rows
 from codex_jax.data.chunks import Line
@@ -103,7 +103,7 @@ def _next(table: Iterator[list[str]], feed: _Feed) -> list[str] | BadRow | None:
 
 def _document(row: list[str], names: list[str], line: int, data: config.Data) -> Document | BadRow:
     if len(row) != len(names):
-        return BadRow(None, f"has {len(row)} fields, the first row names {len(names)}", line)
+        return BadRow(None, f"has {amounts.counted(len(row), 'field')}, the first row names {len(names):,}", line)
     if any("\udc80" <= letter <= "\udcff" for field in row if not field.isascii() for letter in field):
         return BadRow(None, "not UTF-8", line)
     return rows.to_document(dict(zip(names, row, strict=True)), None, data)._replace(line=line)

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from codex_jax import config, inflate
+from codex_jax import amounts, config, inflate
 from codex_jax.data import hf, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
 from codex_jax.data.tape import Slot, Tape
-from codex_jax.errors import AssetError
+from codex_jax.errors import AssetError, ConfigError
 
 
 # As much of both ends of each file as goes into the fingerprint. Smaller files are covered whole.
@@ -26,6 +26,9 @@ _SAMPLE_BYTES = 65_536
 _LOOKS_AT_ONCE = 16
 # Every other byte of Latin text in UTF-16 is zero, and every blank and line end of any text; UTF-8 has none.
 _MOST_ZEROS = 0.05
+_TEXT = {"text", "stdlib"}
+_ROWS = {"jsonl", "csv", "parquet", "arrayrecord", "arrow"}
+_DEFAULTS = config.Data()
 
 
 class Entry(NamedTuple):
@@ -112,10 +115,13 @@ def _sought(
         yield from source.read(file, seen.size, unit, data)
 
 
-def open_corpus(data: config.Data, key: str) -> Corpus:
-    """Find the files of the corpus and look at both ends of each; `key` is what its settings are called.
+def open_corpus(data: config.Data, key: str, called: str = "") -> Corpus:
+    """Find the files of the corpus and look at both ends of each.
 
-    Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source.
+    `key` is what its settings are called, `called` what data.paths are where they were not given as a setting.
+
+    Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source and
+    for settings that no file of this one reads.
     """
     validation = None
     if data.validation_paths:
@@ -124,9 +130,28 @@ def open_corpus(data: config.Data, key: str) -> Corpus:
         name = f"{key}.validation_paths"
         split = hf.Wanted("", "validation", f"name the directory or the files of one in {name}")
         validation = _open(sources.find(kind, data.validation_paths, name, split), name, data, None)
-    name = f"{key}.paths"
+    name = called or f"{key}.paths"
     split = hf.Wanted(data.split_name, "train", f"name one in {key}.split_name")
-    return _open(sources.find(data.source, data.paths, name, split), name, data, validation)
+    made = _open(sources.find(data.source, data.paths, name, split), name, data, validation)
+    _refuse_ignored(data, key, {one.source for one in (made, validation) if one})
+    return made
+
+
+def _refuse_ignored(data: config.Data, key: str, kinds: set[str]) -> None:
+    """Raise ConfigError for settings that sources of these kinds do not read; one of another package may read all."""
+    if kinds - _TEXT - _ROWS:
+        return
+    ignored = [] if data.source.lower() == "hf" else ["split_name"]
+    if not kinds & _TEXT:
+        ignored.append("document")
+    if not kinds & _ROWS:
+        ignored.append("text_field")
+    if not kinds & _ROWS or (kinds == {"arrayrecord"} and not data.text_field):
+        ignored += ["prompt_field", "completion_field", "messages_field"]
+    changed = [name for name in ignored if getattr(data, name) != getattr(_DEFAULTS, name)]
+    if changed:
+        named = " and ".join(f"{key}.{name}={getattr(data, name)}" for name in changed)
+        raise ConfigError(f"no file of data.source={'/'.join(sorted(kinds))} is read by {named}: leave that out")
 
 
 def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation: Corpus | None) -> Corpus:
@@ -144,7 +169,7 @@ def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation
             line = f"\n{file.name}\0{look.seen.size}\0{look.ends}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
-        raise AssetError(f"all {len(files)} files of {key} are empty; name others")
+        raise AssetError(f"all that {key} names is empty ({amounts.counted(len(files), 'file')}); name others")
     sizes_F, versions_F = np.array(seen, np.int64).T
     texts_F = np.array(texts, np.int64)
     return Corpus(

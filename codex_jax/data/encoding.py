@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from codex_jax.data import packing, parting
 from codex_jax.data.documents import Piece
 from codex_jax.data.packing import Pieces
 from codex_jax.data.reader import Reader
@@ -35,6 +36,11 @@ class Encoder:
         assert eos is not None, "loading.given refuses a tokenizer without an end token"
         return eos
 
+    @property
+    def begin(self) -> int | None:
+        """The token before each document, if there is to be one."""
+        return parting.begin(self.reader.data, self.tokenizer)
+
     def __call__(self, units: Iterable[int]) -> tuple[Pieces, Report]:
         """Return the pieces of the documents of these units, in order, and what became of all that was read."""
         report = Report()
@@ -45,8 +51,9 @@ class Encoder:
             ends += [False] * (len(parts) - len(ends))
             ends[-1] = True
         ids = encode(self.tokenizer, parts, self.reader.data.encode_chunk_size)
-        report.tokens = sum(part.size for part in ids) + report.trained
-        return Pieces(ids, [part.learnt for part in parts], ends), report
+        made = packing.begun(Pieces(ids, [part.learnt for part in parts], ends), self.begin)
+        report.tokens = sum(part.size for part in made.ids) + report.trained
+        return made, report
 
 
 def cut(text: str) -> Iterator[str]:

@@ -87,7 +87,7 @@ def parse(line: bytes, offset: int | None, data: config.Data) -> Document | BadR
     except (ValueError, RecursionError) as error:
         return BadRow(offset, f"not JSON: {error}")
     if not isinstance(row, dict):
-        return BadRow(offset, f"not an object but a {type(row).__name__}")
+        return BadRow(offset, f"not an object but {rows.kind(row)}")
     return rows.to_document(row, offset, data)
 
 

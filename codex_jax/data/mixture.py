@@ -10,7 +10,7 @@ from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.layout import Layout
 from codex_jax.data.reader import Reader
-from codex_jax.safety import gate
+from codex_jax.safety.gate import Gate
 
 
 class Part(NamedTuple):
@@ -26,6 +26,8 @@ class Part(NamedTuple):
     """share of the bytes read, beside the others' weights; 0 for all: as large as they are"""
     copies: Copies
     """the documents that any source validates on in files of its own"""
+    gate: Gate
+    """the same for all: what the fingerprint says of the rules is said of those that the texts meet"""
     stage: str = "train"
     """of the safety policy: train or eval"""
 
@@ -45,28 +47,34 @@ _DECIDE_DOCUMENTS = (
 _DOCUMENT = config.Data().document
 
 
-def open_mixture(data: config.Data) -> Mixture:
+def open_mixture(data: config.Data, guard: Gate) -> Mixture:
     """Open every corpus of data.mix, or the one that `data` itself describes; raises what `open_corpus` does.
 
     Nothing of them is read but their ends, and what there is to validate on in files of its own: to know it again.
     """
-    parts = _parts(data)
+    parts = _parts(data, guard)
     separate = [(part.corpus.validation, part.data) for part in parts if part.corpus.validation]
     found = copies.find(separate, data.duplicates)
     return tuple(part._replace(copies=found) for part in parts)
 
 
-def _parts(data: config.Data) -> list[Part]:
+def _parts(data: config.Data, guard: Gate) -> list[Part]:
     if not data.mix:
-        return [Part("data", "data", data, open_corpus(data, "data"), Fraction(0), copies.NONE)]
+        return [alone(data, guard)]
     parts = []
     for name, ingredient in data.mix.items():
         values = {field.name: getattr(ingredient, field.name) for field in dataclasses.fields(config.Origin)}
         key = f"data.mix.{name}"
         own = dataclasses.replace(data, **values)
         # A weight is what was typed: 0.3 is three tenths, not the nearest binary fraction.
-        parts.append(Part(name, key, own, open_corpus(own, key), Fraction(repr(ingredient.weight)), copies.NONE))
+        weight = Fraction(repr(ingredient.weight))
+        parts.append(Part(name, key, own, open_corpus(own, key), weight, copies.NONE, guard))
     return parts
+
+
+def alone(data: config.Data, guard: Gate, called: str = "") -> Part:
+    """Return what `data` itself describes, without a mixture; `called` as in `open_corpus`."""
+    return Part("data", "data", data, open_corpus(data, "data", called), Fraction(0), copies.NONE, guard)
 
 
 def for_training(part: Part) -> Chosen:
@@ -92,7 +100,7 @@ def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     return Reader(
         corpus=part.corpus,
         data=part.data,
-        gate=gate.of(settings.safety),
+        gate=part.gate,
         stop_if_blocked=settings.safety.on_block == "stop",
         stage=part.stage,
         split=split,
@@ -101,14 +109,14 @@ def reader(settings: config.Config, chosen: Chosen, layout: Layout) -> Reader:
     )
 
 
-def content(settings: config.Config, part: Part) -> dict[str, Any]:
+def content(part: Part) -> dict[str, Any]:
     """Return everything that decides which documents of a source are trained on and what they say."""
     data, separate = part.data, part.corpus.validation
     return {
         "corpus": part.corpus.fingerprint,
         "validation": separate.fingerprint if separate else "a share of the corpus",
         **part.copies.content(),
-        "safety": gate.of(settings.safety).content(),
+        "safety": part.gate.content(),
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},

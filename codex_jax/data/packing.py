@@ -26,6 +26,18 @@ def joined(parts: Sequence[Pieces]) -> Pieces:
     return Pieces(ids, learnt, ends)
 
 
+def begun(pieces: Pieces, begin: int | None) -> Pieces:
+    """Return the documents with a token before each, which is never learnt; as they are without one."""
+    if begin is None:
+        return pieces
+    mark, is_first = (np.array([begin], np.int32), False, False), True
+    made: list[tuple[np.ndarray, bool, bool]] = []
+    for part in zip(*pieces, strict=True):
+        made += [mark, part] if is_first else [part]
+        is_first = part[2]
+    return Pieces(*(list(field) for field in zip(*made, strict=True))) if made else pieces
+
+
 class Flat(NamedTuple):
     """Documents one after the other, each with its end token."""
 

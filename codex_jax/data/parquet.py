@@ -56,5 +56,5 @@ def _begin(group: Any) -> int:
 def _named(file: BinaryIO, pyarrow: ModuleType) -> Iterator[None]:
     try:
         yield
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, UnicodeDecodeError, OSError) as error:  # the names of columns are UTF-8
         raise AssetError(f"{file.name} is not a whole Parquet file: {error}; fetch or write it again") from error

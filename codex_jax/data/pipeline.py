@@ -1,6 +1,6 @@
 """The way from files to batches: what the rest of the program calls.
 
-mixture = open_mixture(config.data)
+mixture = open_mixture(config.data, guard)
 tokenizer = make_tokenizer(config, mixture)
 made = make_stores(config, mixture, tokenizer)
 stream = train_stream(config, mixture, tokenizer, batch_size, made=made)
@@ -15,7 +15,7 @@ from typing import Any
 
 from codex_jax import config
 from codex_jax.data import layout as layouts
-from codex_jax.data import mixture, order, sources, stores, validation, whole
+from codex_jax.data import mixture, order, parting, sources, stores, validation, whole
 from codex_jax.data.batch import Batch
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.encoding import Encoder
@@ -28,7 +28,6 @@ from codex_jax.data.stream import TrainStream, nothing_to_learn
 from codex_jax.data.whole import Whole
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import gate
 from codex_jax.tokenizers import loading, training
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -68,7 +67,7 @@ def train_tokenizer(settings: config.Config, parts: Mixture) -> Tokenizer:
     return training.cached(
         lambda: _training_text(settings, parts),
         options.vocab_size,
-        {**_content(settings, parts), "unit_bytes": units, "train_bytes": options.train_bytes},
+        {**_content(parts), "unit_bytes": units, "train_bytes": options.train_bytes},
         kind=options.kind or "hf",
         algorithm=options.algorithm,
     )
@@ -102,7 +101,7 @@ def train_stream(
         return stores.train_stream(settings, parts, tokenizer, batch_size, shard, seed, made)
     build = _builder(settings, [mixture.for_training(part) for part in parts], tokenizer, seed)
     fingerprint = {
-        **_content(settings, parts),
+        **_content(parts),
         **layouts.for_training(data, tokenizer).content(),
         "tokenizer": tokenizer.digest,
         "data.seed": seed,
@@ -110,9 +109,10 @@ def train_stream(
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
         "data.window_bytes": data.window_bytes,
+        **parting.content(data),
         **{f"{part.key}.order": "files, each read forwards" for part in parts if part.corpus.in_order},
     }
-    return TrainStream(build, batch_size, gate.of(settings.safety).named(fingerprint), shard)
+    return TrainStream(build, batch_size, parts[0].gate.named(fingerprint), shard)
 
 
 def validation_batches(
@@ -172,12 +172,12 @@ def _size(corpus: Corpus, weight: Fraction) -> Size:
     return Size(corpus.num_units, num_bytes, weight or Fraction(num_bytes), corpus.ends_F if corpus.in_order else None)
 
 
-def _content(settings: config.Config, parts: Mixture) -> dict[str, Any]:
+def _content(parts: Mixture) -> dict[str, Any]:
     """Return everything that decides which documents are trained on, what they say, and how they mix."""
     return {
         f"{part.key}.{name}": value
         for part in parts
-        for name, value in {**mixture.content(settings, part), "weight": str(part.weight)}.items()
+        for name, value in {**mixture.content(part), "weight": str(part.weight)}.items()
     }
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from codex_jax import schema
 from codex_jax.errors import AssetError
 
 
@@ -11,7 +12,8 @@ def check(state: Mapping[str, Any], fingerprint: Mapping[str, Any], numbers: Seq
     there = state.get("fingerprint", {})
     changed = [name for name in sorted({*there, *fingerprint}) if there.get(name) != fingerprint.get(name)]
     if changed:
-        listing = "".join(f"\n  {name}: {there.get(name)!r}, now {fingerprint.get(name)!r}" for name in changed)
+        pairs = [(name, schema.shown(there.get(name)), schema.shown(fingerprint.get(name))) for name in changed]
+        listing = "".join(f"\n  {name}: {before}, now {now}" for name, before, now in pairs)
         raise AssetError(f"the saved position is one in other data:{listing}\nput them back, or begin a new workdir")
     for name in numbers:
         if type(state.get(name)) is not int or state[name] < 0:

@@ -1,6 +1,7 @@
 """Documents of one split of a corpus, redacted and laid out, with every other document accounted for."""
 
 import dataclasses
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from codex_jax import config
@@ -10,8 +11,8 @@ from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document, Piece, Turn
 from codex_jax.data.layout import Layout
 from codex_jax.data.lines import Lines
-from codex_jax.data.report import Found, Quarantined, Report
-from codex_jax.errors import AssetError, TrainingStopped
+from codex_jax.data.report import Blocked, Found, Quarantined, Report
+from codex_jax.errors import AssetError
 from codex_jax.safety.gate import Finding, Gate
 
 
@@ -103,9 +104,11 @@ class Reader:
         report.blocked += 1
         if self.stop_if_blocked:
             place = self.place(path, document, f"blocked by {', '.join(blocked)}")
-            raise TrainingStopped(
-                f"{place}; take the document out, change the policy, or set safety.on_block=quarantine"
-            )
+            message = f"{place}; take the document out, change the policy, or set safety.on_block=quarantine"
+            # The report of the window is lost with it.
+            found = [one for one in report.findings if one.document == document.digest]
+            counts = Counter(f"{one.action}/{one.rule}" for one in found)
+            raise Blocked(message, Report(read=1, blocked=1, safety=counts, findings=found))
 
     def _examined(self, path: str, document: Document, report: Report) -> tuple[list[Turn], list[str]]:
         """Return the parts as they may be seen, each examined on its own, and the rules that block the document."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from codex_jax import console
 from codex_jax.errors import TrainingStopped
 
 
@@ -91,8 +92,19 @@ class Report:
             setattr(self, field.name, getattr(self, field.name) + getattr(other, field.name))
 
 
+class Blocked(TrainingStopped):
+    """A document that must not pass ended the work; `report` counts it alone, with what was found in it."""
+
+    def __init__(self, message: str, report: Report | None = None) -> None:
+        super().__init__(message)  # a process that sends it on makes it of the message, then adds the report
+        self.report = report or Report()
+
+
 class Quarantine:
-    """Watches the share of unreadable documents over everything consumed so far."""
+    """Watches the share of unreadable documents over everything consumed so far, and says where a file ended early.
+
+    One row in the counts can be most of the data. Several readers may meet it in one command: it is said once.
+    """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
@@ -109,6 +121,9 @@ class Quarantine:
             self.read += report.read
             self.quarantined += report.quarantined
             self._examples += report.rows[: _SHOWN - len(self._examples)]
+            for row in report.rows:
+                if row.ends_file:
+                    console.warn(str(row))
         if not self.read or not (complete or self.read >= _ENOUGH_TO_JUDGE):
             return
         share = self.quarantined / self.read

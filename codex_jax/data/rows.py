@@ -7,12 +7,14 @@ instruction with its answer; any other is the text of data.text_field.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codex_jax import config
+from codex_jax import amounts, config
 from codex_jax.data import documents
 from codex_jax.data.documents import BadRow, Document, Part
 
 
 ROLES = ("system", "user", "assistant", "tool")
+# What a file of JSON calls its values; a table can hold others.
+_KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
 
 
 def to_document(row: Mapping[str, Any], offset: int | None, data: config.Data) -> Document | BadRow:
@@ -38,6 +40,11 @@ def to_row(parts: Sequence[Part], data: config.Data) -> dict[str, Any]:
     return {data.messages_field: [{"role": part.role, "content": part.text} for part in parts]}
 
 
+def kind(value: Any) -> str:
+    """Return what sort of value it is, in words that do not quote it."""
+    return "null" if value is None else _KINDS.get(type(value), f"of type {type(value).__name__}")
+
+
 def _fields(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Part] | str:
     wrong = [_wrong(row[name], f"field {name!r}") for name in roles]
     return next(filter(None, wrong), None) or [Part(row[name], role) for name, role in roles.items()]
@@ -45,16 +52,16 @@ def _fields(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Part] | st
 
 def _messages(messages: Any, field: str) -> list[Part] | str:
     if not isinstance(messages, list) or not messages:
-        return f"field {field!r} is not a list of messages but " + ("empty" if messages == [] else _kind(messages))
+        return f"field {field!r} is not a list of messages but " + ("empty" if messages == [] else kind(messages))
     parts = []
     for number, message in enumerate(messages, 1):
         name = f"message {number} of field {field!r}"
         if not isinstance(message, dict):
-            return f"{name} is not an object but {_kind(message)}"
+            return f"{name} is not an object but {kind(message)}"
         present = {key for key, value in message.items() if value is not None}
         if present != {"role", "content"}:
             # What a template would make of other keys is not redacted and could hold control tokens.
-            return f"{name} has not just role and content, but {len(present)} fields"
+            return f"{name} has not just role and content, but {amounts.counted(len(present), 'field')}"
         if not isinstance(message["role"], str) or message["role"] not in ROLES:
             return f"{name} has a role that is none of {', '.join(ROLES)}"
         if wrong := _wrong(message["content"], f"the content of {name}"):
@@ -65,13 +72,9 @@ def _messages(messages: Any, field: str) -> list[Part] | str:
 
 def _wrong(value: Any, name: str) -> str:
     if not isinstance(value, str):
-        return f"{name} is not a string but {_kind(value)}"
+        return f"{name} is not a string but {kind(value)}"
     try:
         value.encode()
     except UnicodeEncodeError:
         return f"{name} holds half of a surrogate pair"
     return ""
-
-
-def _kind(value: Any) -> str:
-    return f"a {type(value).__name__}"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
-from codex_jax import config, inflate
+from codex_jax import config, inflate, schema
 from codex_jax.data import hf, hub, opening, remote
 from codex_jax.data.arrayrecord import ArrayRecordSource
 from codex_jax.data.arrow import ArrowSource
@@ -93,11 +93,13 @@ def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple
 
     A path is a file, a directory (its files of the source's suffixes, at any depth, hidden ones left out) or a glob.
     With the source hf a directory is a dataset, of which the files of `split` are taken. `key` is the setting that
-    holds the paths. Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources.
+    holds the paths. Raises AssetError for a path that leads to no file, ConfigError for suffixes of different sources,
+    for a source that does not exist, and for one of files without paths.
     """
     source = source.lower()
     if source == "stdlib" or (not source and not paths):
         return "stdlib", _standard_library()
+    _check(source, paths, key)
     if source == "hf":
         source, files = "", [file for path in paths for file in _dataset(hf.place(path, key), key, split)]
     else:
@@ -117,6 +119,15 @@ def find(source: str, paths: Sequence[str], key: str, split: hf.Wanted) -> tuple
     for file in files:
         once.setdefault(opening.real(file.path), file)
     return source, list(once.values())
+
+
+def _check(source: str, paths: Sequence[str], key: str) -> None:
+    section = key.rpartition(".")[0] or "data"
+    if source and source not in (names := SOURCES.names()):
+        near = schema.nearest(source, names)
+        raise ConfigError(f"{section}.source={source} does not exist{near}; there are: {', '.join(names)}")
+    if not paths:
+        raise ConfigError(f"{section}.source={source} reads files: name them in {key}")
 
 
 def _dataset(path: str, key: str, split: hf.Wanted) -> list[File]:

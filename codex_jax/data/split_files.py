@@ -26,6 +26,7 @@ from codex_jax.data.hashed import Hashed
 from codex_jax.data.reader import Reader
 from codex_jax.data.report import Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, ConfigError
+from codex_jax.safety.gate import Gate
 
 
 # So much of the sources is read between two looks at the share of bad rows.
@@ -53,8 +54,8 @@ class Row(NamedTuple):
     """says where it comes from"""
 
 
-def open_reader(settings: config.Config) -> Reader:
-    """Return what reads the documents of data.paths. Raises ConfigError."""
+def open_reader(settings: config.Config, guard: Gate, called: str) -> Reader:
+    """Return what reads the documents of data.paths, `called` so where they are no setting. Raises ConfigError."""
     data = settings.data
     if data.mix:
         raise ConfigError("data.mix has weights and fields for each source: split the files of each on their own")
@@ -63,8 +64,7 @@ def open_reader(settings: config.Config) -> Reader:
             f"data.validation_paths={','.join(data.validation_paths)} are held out already: leave them out, or name "
             "all files in data.paths"
         )
-    (part,) = mixture.open_mixture(data)
-    return mixture.reader(settings, (part, "all"), layout.contents)
+    return mixture.reader(settings, (mixture.alone(data, guard, called), "all"), layout.contents)
 
 
 def split(reader: Reader, wish: Wish, out: Path) -> dict[str, Any]:

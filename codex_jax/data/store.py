@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_jax import __version__, atomic, digest
+from codex_jax import __version__, atomic, digest, schema
 from codex_jax.data import origin, shard
 from codex_jax.data.origin import Origin
 from codex_jax.data.plan import SPLITS, Plan
@@ -117,7 +117,7 @@ def open_store(directory: Path, plan: Plan) -> Store:
         {"corpus", "validation", "units", "shards"} if stale else set()
     )
     stale += [
-        f"{name}: {found.content.get(name)!r} in the store, {plan.content.get(name)!r} now"
+        f"{name}: {schema.shown(found.content.get(name))} in the store, {schema.shown(plan.content.get(name))} now"
         for name in sorted(names)
         if found.content.get(name) != plan.content.get(name)
     ]

@@ -5,10 +5,10 @@ from typing import Any
 
 import numpy as np
 
-from codex_jax import config
 from codex_jax.data import packing, position
 from codex_jax.data.batch import Batch
 from codex_jax.data.blend import Blend
+from codex_jax.data.parting import Parting
 from codex_jax.data.report import Report
 
 
@@ -23,7 +23,7 @@ class StoreStream(Iterator[Batch]):
     def __init__(
         self,
         blend: Blend,
-        data: config.Data,
+        part: Parting,
         batch_size: int,
         shard: tuple[int, int],
         fingerprint: Mapping[str, Any],
@@ -31,7 +31,7 @@ class StoreStream(Iterator[Batch]):
         """Yield the part `shard` = (index, count) of every batch of `batch_size` rows."""
         self.fingerprint = dict(fingerprint)
         self._blend = blend
-        self._isolate = data.isolate_documents
+        self._part = part
         self._reports: list[Report] = []
         self._batch_size = batch_size
         self._own = packing.own_rows(batch_size, shard)
@@ -43,7 +43,7 @@ class StoreStream(Iterator[Batch]):
         begins_B = numbers_B % np.array(self._blend.counts)[stores_B] == 0
         self._reports += [self._blend.reports[store] for store in stores_B[begins_B].tolist()]
         self._row += self._batch_size
-        return packing.to_batch(self._blend(stores_B[self._own], numbers_B[self._own]), isolate=self._isolate)
+        return self._part(self._blend(stores_B[self._own], numbers_B[self._own]))
 
     def take_reports(self) -> list[Report]:
         """Return what became of all documents of a store, once with the first row of each of its epochs."""

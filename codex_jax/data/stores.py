@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import cache, config, digest
-from codex_jax.data import build, mixture, plan, store, validation, whole
+from codex_jax.data import build, mixture, parting, plan, store, validation, whole
 from codex_jax.data import layout as layouts
 from codex_jax.data.batch import Batch
 from codex_jax.data.blend import Blend
@@ -20,7 +20,6 @@ from codex_jax.data.store_stream import StoreStream
 from codex_jax.data.stream import nothing_to_learn
 from codex_jax.data.whole import Whole
 from codex_jax.errors import AssetError
-from codex_jax.safety import gate
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -33,8 +32,14 @@ def plan_of(settings: config.Config, part: Part, tokenizer: Tokenizer) -> Plan:
         Encoder(reader=dataclasses.replace(reader, gate=reader.gate.unkeyed()), tokenizer=tokenizer)
         for reader in readers
     )
-    content = {**mixture.content(settings, part), **layout.content()}
-    return plan.make_plan(train, held_out, gate.of(settings.safety).named(content))
+    content = {**mixture.content(part), **layout.content(), **_before(settings, tokenizer)}
+    return plan.make_plan(train, held_out, part.gate.named(content))
+
+
+def _before(settings: config.Config, tokenizer: Tokenizer) -> dict[str, int]:
+    """Return which token is put before each document, nothing where there is none."""
+    begin = parting.begin(settings.data, tokenizer)
+    return {} if begin is None else {"begin token": begin}
 
 
 def directory_of(settings: config.Config, part: Part, made: Plan) -> Path:
@@ -81,12 +86,13 @@ def train_stream(
         "data.sequence_length": data.sequence_length,
         "data.packing": data.packing,
         "data.isolate_documents": data.isolate_documents,
+        **parting.content(data),
     }
     for part, one in zip(parts, found, strict=True):
         fingerprint[f"{part.key}.weight"] = str(part.weight)
         held = {**one.content, "tokens": one.tokens}
         fingerprint |= {f"{part.key}.{name}": value for name, value in held.items()}
-    return StoreStream(blend, data, batch_size, shard, fingerprint)
+    return StoreStream(blend, parting.parting(data, tokenizer), batch_size, shard, fingerprint)
 
 
 def validation_batches(
@@ -94,13 +100,15 @@ def validation_batches(
 ) -> tuple[list[Batch], Report]:
     """Return the batches to validate on, and what was read for them; `made` as in `train_stream`."""
     blend = _blend(settings, parts, made or _found(settings, parts, tokenizer), "validation", seed)
-    return validation.of_stores(blend, settings.data, batch_size, settings.eval.num_batches)
+    return validation.of_stores(
+        blend, settings.data, parting.parting(settings.data, tokenizer), batch_size, settings.eval.num_batches
+    )
 
 
 def whole_validation(settings: config.Config, parts: Mixture, tokenizer: Tokenizer, batch_size: int) -> Whole:
     """Return every row of the stores' validation splits."""
     blend = _blend(settings, parts, _found(settings, parts, tokenizer), "validation", 0)
-    return whole.of_stores(blend, settings.data, batch_size)
+    return whole.of_stores(blend, parting.parting(settings.data, tokenizer), batch_size)
 
 
 def _found(settings: config.Config, parts: Mixture, tokenizer: Tokenizer) -> list[Store]:

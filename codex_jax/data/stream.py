@@ -103,7 +103,7 @@ class Batches:
     """
 
     def __init__(self, build: Builder, batch_size: int) -> None:
-        self._build = build
+        self._build, self._part = build, build.part
         self._batch_size = batch_size
         self._window = self._row = 0
         self._current: Window | None = None
@@ -125,8 +125,7 @@ class Batches:
             empty = 0 if taken else empty + 1
             if empty >= epoch and self._window % epoch == 0:
                 return Step(None, reports)  # the last `epoch` windows were one epoch, and held nothing
-        isolate = self._build.data.isolate_documents
-        return Step(packing.to_batch(packing.join(parts), isolate=isolate), reports)
+        return Step(self._part(packing.join(parts)), reports)
 
     def __iter__(self) -> "Batches":
         return self

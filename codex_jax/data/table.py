@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codex_jax import config
-from codex_jax.data import packing, shard
+from codex_jax.data import packing, parting, shard
 from codex_jax.data.batch import Rows
 from codex_jax.data.store import Store
 
@@ -137,4 +137,4 @@ class FittedRows:
 def open_rows(store: Store, split: str, data: config.Data) -> ConcatRows | FittedRows:
     """Return the rows of a split, packed as data.packing says."""
     kind = ConcatRows if data.packing == "concat" else FittedRows
-    return kind(Table(store, split), data.sequence_length)
+    return kind(Table(store, split), parting.length(data))

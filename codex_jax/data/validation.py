@@ -4,6 +4,7 @@ from codex_jax import config
 from codex_jax.data import packing
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.blend import Blend
+from codex_jax.data.parting import Parting
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError
@@ -32,23 +33,24 @@ def batches(build: Builder, batch_size: int, num_batches: int) -> tuple[list[Bat
         Quarantine(build.data.max_quarantined).check([report], complete=number == windows - 1)
     if not count:
         raise AssetError(nothing_held_out(build.data, report))
-    return cut(rows, batch_size, build.data), report
+    return cut(rows, batch_size, build.part), report
 
 
-def of_stores(blend: Blend, data: config.Data, batch_size: int, num_batches: int) -> tuple[list[Batch], Report]:
+def of_stores(
+    blend: Blend, data: config.Data, part: Parting, batch_size: int, num_batches: int
+) -> tuple[list[Batch], Report]:
     """Return up to `num_batches` batches of the stores' validation splits, drawn from all over them, and the counts."""
     rows, report = blend.first(batch_size * num_batches), blend.report()
     if not len(rows.tokens_BM):
         raise AssetError(nothing_held_out(data, report))
-    return cut(rows, batch_size, data), report
+    return cut(rows, batch_size, part), report
 
 
-def cut(rows: Rows, batch_size: int, data: config.Data) -> list[Batch]:
+def cut(rows: Rows, batch_size: int, part: Parting) -> list[Batch]:
     """Return rows as batches, the last one filled up with padding."""
     rows = packing.padded(rows, -(-len(rows.tokens_BM) // batch_size) * batch_size)
     cuts = range(0, len(rows.tokens_BM), batch_size)
-    parts = (packing.take(rows, slice(at, at + batch_size)) for at in cuts)
-    return [packing.to_batch(part, isolate=data.isolate_documents) for part in parts]
+    return [part(packing.take(rows, slice(at, at + batch_size))) for at in cuts]
 
 
 def nothing_held_out(data: config.Data, report: Report) -> str:

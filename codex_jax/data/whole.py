@@ -2,10 +2,10 @@
 
 from collections.abc import Iterator
 
-from codex_jax import config
 from codex_jax.data import packing, validation
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.blend import Blend
+from codex_jax.data.parting import Parting
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder
 from codex_jax.errors import AssetError
@@ -18,9 +18,9 @@ _ROWS_AT_ONCE = 1024
 class Whole(Iterator[Batch]):
     """Batches up to the end; the last one is filled up with padding. `report` counts what was read for them so far."""
 
-    def __init__(self, rows: Iterator[Rows], report: Report, data: config.Data, batch_size: int) -> None:
+    def __init__(self, rows: Iterator[Rows], report: Report, part: Parting, batch_size: int) -> None:
         self.report = report
-        self._batches = _batches(rows, data, batch_size)
+        self._batches = _batches(rows, part, batch_size)
 
     def __next__(self) -> Batch:
         """Return the next batch; errors are those of reading, and AssetError where there is no document at all."""
@@ -35,12 +35,12 @@ class Whole(Iterator[Batch]):
 def of_sources(build: Builder, batch_size: int) -> Whole:
     """Return the batches of one pass of `build`'s order."""
     report = Report()
-    return Whole(_windows(build, report), report, build.data, batch_size)
+    return Whole(_windows(build, report), report, build.part, batch_size)
 
 
-def of_stores(blend: Blend, data: config.Data, batch_size: int) -> Whole:
+def of_stores(blend: Blend, part: Parting, batch_size: int) -> Whole:
     """Return the batches of every row of the stores, store by store."""
-    return Whole(blend.in_order(_ROWS_AT_ONCE), blend.report(), data, batch_size)
+    return Whole(blend.in_order(_ROWS_AT_ONCE), blend.report(), part, batch_size)
 
 
 def _windows(build: Builder, report: Report) -> Iterator[Rows]:
@@ -53,13 +53,13 @@ def _windows(build: Builder, report: Report) -> Iterator[Rows]:
         yield window.rows
 
 
-def _batches(parts: Iterator[Rows], data: config.Data, batch_size: int) -> Iterator[Batch]:
+def _batches(parts: Iterator[Rows], part: Parting, batch_size: int) -> Iterator[Batch]:
     """Yield batches cut from rows that come in parts of any size."""
     waiting: list[Rows] = []
-    for part in parts:
-        rows = packing.join([*waiting, part])
+    for more in parts:
+        rows = packing.join([*waiting, more])
         full = len(rows.tokens_BM) // batch_size * batch_size
-        yield from validation.cut(packing.take(rows, slice(full)), batch_size, data)
+        yield from validation.cut(packing.take(rows, slice(full)), batch_size, part)
         waiting = [packing.take(rows, slice(full, None))]
     if waiting:
-        yield from validation.cut(waiting[0], batch_size, data)
+        yield from validation.cut(waiting[0], batch_size, part)

@@ -8,10 +8,11 @@ import dataclasses
 import numpy as np
 
 from codex_jax import config
-from codex_jax.data import packing
+from codex_jax.data import packing, parting
 from codex_jax.data.batch import Rows
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.order import Order, number_of
+from codex_jax.data.parting import Parting
 from codex_jax.data.report import Report
 
 
@@ -32,6 +33,11 @@ class Builder:
     order: Order
     data: config.Data
 
+    @property
+    def part(self) -> Parting:
+        """How the rows become batches."""
+        return parting.parting(self.data, self.encoders[0].tokenizer)
+
     def __call__(self, number: int) -> Window:
         """Read, redact, tokenise, pack and shuffle a window; AssetError when its files cannot be read."""
         parts, report = [], Report()
@@ -42,7 +48,8 @@ class Builder:
         if number >= self.order.num_windows:
             report.findings, report.rows = [], []  # their places were reported the first time; the counts go on
         eos = self.encoders[0].eos
-        rows = packing.pack(packing.joined(parts), length=self.data.sequence_length, eos=eos, how=self.data.packing)
+        pieces, length = packing.joined(parts), parting.length(self.data)
+        rows = packing.pack(pieces, length=length, eos=eos, how=self.data.packing)
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
         bits = np.random.Philox(key=number_of("rows", self.order.seed, number))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")

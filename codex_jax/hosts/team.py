@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from codex_jax import console, exits
+from codex_jax import console, exits, schema
 from codex_jax.errors import CodexError
 from codex_jax.hosts.desk import Failure, Link
 
@@ -164,7 +164,8 @@ class Team:
 def _differences(ours: Mapping[str, Any], process: int, theirs: Mapping[str, Any]) -> Iterator[str]:
     names = [name for name in sorted(ours.keys() | theirs.keys()) if ours.get(name) != theirs.get(name)]
     for name in names[:_SHOWN]:
-        yield f"process {process}: {name} is {theirs.get(name)!r}, of process 0 {ours.get(name)!r}"
+        there, here = schema.shown(theirs.get(name)), schema.shown(ours.get(name))
+        yield f"process {process}: {name} is {there}, of process 0 {here}"
     if len(names) > _SHOWN:
         yield f"process {process}: and {len(names) - _SHOWN} more"
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import amounts, config, digest, rundir, trees
+from codex_jax import amounts, config, digest, rundir
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
@@ -50,7 +50,7 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    parameters = trees.num_parameters(program.definition.abstract)
+    parameters = program.definition.num_parameters
     trained = subtree.num_trained(settings.train, program.target.parameters)
     family = program.definition.family.name
     say(f"model      {model.name or family}, {parameters:,} parameters, {model.compute_dtype} products")
@@ -65,7 +65,7 @@ def open_run(
         size = f"{amounts.counted(len(part.corpus.files), 'file')}, {amounts.size(part.corpus.num_bytes)}"
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
-    bypass.announce(settings.safety, guard)
+    bypass.announce(guard.bypass)
     return {
         "config_digest": digests["config"],
         "commit": (record["git"] or {}).get("commit"),
@@ -74,16 +74,10 @@ def open_run(
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
         "trained_parameters": trained,
-        "safety": _bypass(settings.safety),
+        "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
         **({"weights": {"path": model.weights, "digest": content["weights"]}} if content["weights"] else {}),
     }
-
-
-def _bypass(safety: config.Safety) -> dict[str, Any]:
-    """Return whether texts are let through that would be stopped, and why."""
-    off = not safety.enabled or safety.bypass
-    return {"enabled": safety.enabled, "bypass": safety.bypass, **({"reason": safety.bypass_reason} if off else {})}
 
 
 def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:

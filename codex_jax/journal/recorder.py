@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 import jax
 
-from codex_jax import config, trees
+from codex_jax import config
 from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.pipeline import Stream
-from codex_jax.data.report import Report
+from codex_jax.data.report import Blocked, Report
 from codex_jax.errors import CodexError, TrainingStopped
 from codex_jax.journal import accounts
 from codex_jax.models import build
@@ -53,9 +53,10 @@ class Recorder:
         self._pending: _Pending | None = None
         self._flops = flops.per_token(
             model.definition.shape,
-            trees.num_parameters(model.definition.abstract),
+            model.definition.num_parameters,
             subtree.num_trained(settings.train, model.target.parameters),
             settings.data.sequence_length,
+            settings.train.masked_fraction if settings.data.objective == "masked" else 1.0,
         )
         # Now, while no step runs: on a CPU it is measured.
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
@@ -75,9 +76,10 @@ class Recorder:
         start = time.perf_counter()
         try:
             batch = next(stream)
-        except CodexError:
+        except CodexError as error:
             self.drain()
-            for report in stream.take_reports():
+            last = [error.report] if isinstance(error, Blocked) else []
+            for report in [*stream.take_reports(), *last]:
                 self._write_report(self._step + 1, report)
             raise
         self._waited += time.perf_counter() - start

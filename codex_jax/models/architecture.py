@@ -61,6 +61,13 @@ class Architecture:
     """initial deviation of the products that write to the residual stream"""
     position_stddev: float = 0.0
     """of learnt positions"""
+    token_types: int = 0
+    """of an encoder: rows of a table that is added by the sentence of a pair a token is in"""
+    ending: str = "next"
+    """what the hidden states become: next, logits of the next token; hidden, of a token that was hidden; classes, of a
+    whole row; pooled, what classes are made of"""
+    num_labels: int = 0
+    """classes of ending=classes"""
 
     @property
     def num_layers(self) -> int:

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
-from collections.abc import Iterator
+import math
+import types
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,18 +12,18 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from codex_jax import config
+from codex_jax import config, trees
 from codex_jax.errors import ConfigError
 from codex_jax.models import attention, catalogue, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
-from codex_jax.models.families import gemma3, gpt2, llama, mistral, qwen
+from codex_jax.models.families import bert, gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
 from codex_jax.models.published import Published
 from codex_jax.registry import Registry
 
 
 FAMILIES: Registry[Family] = Registry("codex_jax.models")
-for _family in (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY):
+for _family in (gpt2.FAMILY, llama.FAMILY, mistral.FAMILY, qwen.QWEN2, qwen.QWEN3, gemma3.FAMILY, bert.FAMILY):
     FAMILIES.register(_family.name, _family, source=_family.read.__module__)
 
 
@@ -35,6 +37,20 @@ class Definition(NamedTuple):
     graphdef: nnx.GraphDef[Any]
     abstract: dict[str, Any]
     """nested dict of ShapeDtypeStruct"""
+    kernels: Mapping[str, tuple[int, ...]] = types.MappingProxyType({})
+    """shapes of the kernels that are kept in few bits, see `quantize`; `abstract` has their codes and scales instead"""
+
+    @property
+    def shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every leaf by its name, of kernels in few bits that of the kernel."""
+        coded = {name.removesuffix("kernel") + part for name in self.kernels for part in ("codes", "scales")}
+        kept = {name: leaf.shape for name, leaf in trees.named_leaves(self.abstract) if name not in coded}
+        return {**kept, **self.kernels}
+
+    @property
+    def num_parameters(self) -> int:
+        """How many numbers the model has, its adapters among them."""
+        return sum(math.prod(shape) for shape in self.shapes.values())
 
     def bind(self, parameters: dict[str, Any], key: jax.Array | None = None) -> Any:
         """Return the module with these values; free at run time, it acts while tracing.
@@ -59,6 +75,16 @@ def define(model: config.Model) -> Definition:
     return Definition(family, shape, published, graphdef, nnx.to_pure_dict(state))
 
 
+def as_stored(model: config.Model, definition: Definition) -> Definition:
+    """Return the definition of the weights themselves: by their own config.json an encoder may end in something else.
+
+    What the model has beyond it begins at random values.
+    """
+    if not definition.family.endings:
+        return definition
+    return define(dataclasses.replace(model, architecture="", ending=""))
+
+
 def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
     """Return freshly initialised parameters as a nested dict; meant to be called under jit."""
     family, _, shape = described(model)
@@ -78,7 +104,11 @@ def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture
         for name, size in sizes.items()
         if name not in family.sizes
     ]
-    own = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    own: dict[str, Any] = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    if model.ending and model.ending not in family.endings:
+        problems.append(f"model.ending={model.ending}: {family.name} has no such ending")
+    elif model.ending:
+        own["architectures"] = [family.endings[model.ending]]
     shape = family.read(Published(values | own, place))
     if origin.weights(model):
         stored = family.read(Published(values, place))
@@ -122,11 +152,27 @@ def decided(settings: config.Config) -> config.Config:
         weights=str(weights) if weights else "",
         architecture=json.dumps(published, sort_keys=True),
         compute_dtype=compute_dtype(settings.model.compute_dtype).name,
+        ending=shape.ending if family.endings else "",
         **{name: getattr(shape, name) for name in family.sizes},
     )
     made = dataclasses.replace(settings, model=model)
     config.check(made)
+    _check_objective(settings.data.objective, family, shape)
     return made
+
+
+def _check_objective(objective: str, family: Family, shape: Architecture) -> None:
+    """Raise ConfigError when a model is not trained that way."""
+    if objective != family.objective:
+        raise ConfigError(
+            f"data.objective={objective}, but a model of family {family.name} is trained by "
+            f"data.objective={family.objective}: set that, or choose another model"
+        )
+    if objective == "masked" and shape.ending != "hidden":
+        raise ConfigError(
+            f"data.objective=masked, but the model ends in {shape.ending} (architectures in its config.json): with "
+            "model.ending=hidden it gets a head for hidden tokens, which begins at random values"
+        )
 
 
 def treatment(model: config.Model) -> Treatment:

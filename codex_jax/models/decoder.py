@@ -1,10 +1,12 @@
 """A decoder-only transformer of stacked blocks: parameters of all layers in one array, one scan over them.
 
+`Stack` and the parts of a block serve the encoder as well.
+
 B batch · L length · M length of the keys · D model · H heads · G heads of keys and values · K head dim · F inner width
 N layers
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -91,17 +93,17 @@ class Attention(nnx.Module):
             read_BLHK = attention.recall(
                 query_BLHK, *memory, sight, window=layer.window, scale=self.shape.query_scale, dtype=self.how.dtype
             )
-        return self.out(_kept(read_BLHK.reshape(*hidden_BLD.shape[:2], -1), self.how.dtype)), memory
+        return self.out(keep(read_BLHK.reshape(*hidden_BLD.shape[:2], -1), self.how.dtype)), memory
 
     def _heads(self, hidden_BLD: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
         batch, length, _ = hidden_BLD.shape
         if self.shape.fused_qkv:
-            qkv_BL3HK = _kept(self.qkv(hidden_BLD), self.how.dtype).reshape(
+            qkv_BL3HK = keep(self.qkv(hidden_BLD), self.how.dtype).reshape(
                 batch, length, 3, self.shape.num_heads, self.shape.head_dim
             )
             return qkv_BL3HK[:, :, 0], qkv_BL3HK[:, :, 1], qkv_BL3HK[:, :, 2]
         query_BLHK, key_BLGK, value_BLGK = (
-            _kept(product(hidden_BLD), self.how.dtype).reshape(batch, length, -1, self.shape.head_dim)
+            keep(product(hidden_BLD), self.how.dtype).reshape(batch, length, -1, self.shape.head_dim)
             for product in (self.query, self.key, self.value)
         )
         return query_BLHK, key_BLGK, value_BLGK
@@ -122,9 +124,9 @@ class Mlp(nnx.Module):
         self.down = make(shape.mlp_width, shape.width, shape.residual_stddev)
 
     def __call__(self, hidden_BLD: jax.Array) -> jax.Array:
-        inner_BLF = _kept(self.up(hidden_BLD), self.how.dtype).astype(jnp.float32)
+        inner_BLF = keep(self.up(hidden_BLD), self.how.dtype).astype(jnp.float32)
         if self.shape.gated:
-            gate_BLF = _kept(self.gate(hidden_BLD), self.how.dtype).astype(jnp.float32)
+            gate_BLF = keep(self.gate(hidden_BLD), self.how.dtype).astype(jnp.float32)
             return self.down(activate(self.shape.activation, gate_BLF) * inner_BLF)
         return self.down(activate(self.shape.activation, inner_BLF))
 
@@ -154,40 +156,25 @@ class Block(nnx.Module):
         if self.shape.post_norms:
             read_BLD = self.attention_post_norm(read_BLD)
         hidden_BLD = hidden_BLD + dropout(read_BLD, self.how.dropout, keys[0])
-        hidden_BLD = _kept(hidden_BLD, jnp.dtype(jnp.float32))
+        hidden_BLD = keep(hidden_BLD, jnp.dtype(jnp.float32))
         inner_BLD = self.mlp(self.mlp_norm(hidden_BLD))
         if self.shape.post_norms:
             inner_BLD = self.mlp_post_norm(inner_BLD)
         return hidden_BLD + dropout(inner_BLD, self.how.dropout, keys[1]), memory
 
 
-class Decoder(nnx.Module):
-    """Tokens to the hidden states that `head()` turns into logits.
+class Stack(nnx.Module):
+    """Blocks of all layers, their parameters with an axis N in front, and the scan over them."""
 
-    Parameters: `tokens/embedding` (V, D), `positions/embedding` (L, D) where they are learnt, `blocks/...` with an axis
-    N in front, `norm/...`, and `lm_head/embedding` (V, D) where it is not the token embedding.
-    """
-
-    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+    def __init__(self, make_block: Callable[..., Block], shape: Architecture, how: Treatment, rngs: nnx.Rngs):
         self.shape, self.how = shape, how
-        self.tokens = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
-        if shape.learned_positions:
-            self.positions = Embedding(shape.context_length, shape.width, stddev=shape.position_stddev, rngs=rngs)
-        make_blocks = nnx.vmap(lambda rngs: Block(shape, how, rngs), in_axes=0, out_axes=0)
+        make_blocks = nnx.vmap(lambda rngs: make_block(shape, how, rngs), in_axes=0, out_axes=0)
         self.blocks = make_blocks(rngs.split(shape.num_layers))
-        self.norm = Norm(shape.norm, shape.width, epsilon=shape.norm_epsilon)
-        if not shape.tied:
-            self.lm_head = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
 
-    def __call__(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None = None
+    def through(
+        self, hidden_BLD: jax.Array, sight: Sight, positions_BL: jax.Array, keys: jax.Array | None
     ) -> jax.Array:
-        """Return hidden_BLD after the last norm, float32. With a key, dropout is on."""
-        keys = None if key is None else jax.random.split(key, self.shape.num_layers + 1)
-        hidden_BLD = dropout(
-            self._embedded(tokens_BL, positions_BL), self.how.dropout, None if keys is None else keys[-1]
-        )
-        sight = Sight(segments_BL, segments_BL, None)
+        """Return hidden_BLD after all blocks, float32. With N keys, dropout is on."""
         layers, graphdef, stacked = self._layers(positions_BL), *nnx.split(self.blocks)
 
         def block(
@@ -201,9 +188,45 @@ class Decoder(nnx.Module):
         policies = jax.checkpoint_policies
         policy = policies.nothing_saveable if self.how.remat else policies.save_only_these_names("kept")
         body = jax.checkpoint(block, prevent_cse=False, policy=policy)
-        parts = (stacked, self._kinds(), None if keys is None else keys[:-1])
-        hidden_BLD, _ = jax.lax.scan(body, hidden_BLD, parts, unroll=self.how.scan_unroll)
-        return self.norm(hidden_BLD)
+        hidden_BLD, _ = jax.lax.scan(body, hidden_BLD, (stacked, self._kinds(), keys), unroll=self.how.scan_unroll)
+        return hidden_BLD
+
+    def _layers(self, positions_BL: jax.Array) -> list[Layer]:
+        """Return what a block must know, for each kind of layer."""
+        return [Layer(kind.window, _rotation(kind, self.shape.head_dim, positions_BL)) for kind in self.shape.kinds]
+
+    def _kinds(self) -> jax.Array | None:
+        """Return the number of each layer's kind; None where all are one."""
+        kinds = self.shape.kinds
+        return None if len(kinds) == 1 else jnp.array([kinds.index(kind) for kind in self.shape.layers])
+
+
+class Decoder(Stack):
+    """Tokens to the hidden states that `head()` turns into logits.
+
+    Parameters: `tokens/embedding` (V, D), `positions/embedding` (L, D) where they are learnt, `blocks/...` with an axis
+    N in front, `norm/...`, and `lm_head/embedding` (V, D) where it is not the token embedding.
+    """
+
+    def __init__(self, shape: Architecture, how: Treatment, rngs: nnx.Rngs):
+        self.tokens = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
+        if shape.learned_positions:
+            self.positions = Embedding(shape.context_length, shape.width, stddev=shape.position_stddev, rngs=rngs)
+        super().__init__(Block, shape, how, rngs)
+        self.norm = Norm(shape.norm, shape.width, epsilon=shape.norm_epsilon)
+        if not shape.tied:
+            self.lm_head = Embedding(shape.vocab_size, shape.width, stddev=shape.init_stddev, rngs=rngs)
+
+    def __call__(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
+        """Return hidden_BLD after the last norm, float32. With a key, dropout is on."""
+        keys = None if key is None else jax.random.split(key, self.shape.num_layers + 1)
+        hidden_BLD = dropout(
+            self._embedded(tokens_BL, positions_BL), self.how.dropout, None if keys is None else keys[-1]
+        )
+        sight = Sight(segments_BL, segments_BL, None)
+        return self.norm(self.through(hidden_BLD, sight, positions_BL, None if keys is None else keys[:-1]))
 
     def extend(
         self,
@@ -243,15 +266,6 @@ class Decoder(nnx.Module):
             hidden_BLD = hidden_BLD * self.shape.embedding_scale
         return hidden_BLD + self.positions(positions_BL) if self.shape.learned_positions else hidden_BLD
 
-    def _layers(self, positions_BL: jax.Array) -> list[Layer]:
-        """Return what a block must know, for each kind of layer."""
-        return [Layer(kind.window, _rotation(kind, self.shape.head_dim, positions_BL)) for kind in self.shape.kinds]
-
-    def _kinds(self) -> jax.Array | None:
-        """Return the number of each layer's kind; None where all are one."""
-        kinds = self.shape.kinds
-        return None if len(kinds) == 1 else jnp.array([kinds.index(kind) for kind in self.shape.layers])
-
 
 def _rotation(kind: Kind, head_dim: int, positions_BL: jax.Array) -> jax.Array | None:
     return None if kind.rope is None else rope.rotation(kind.rope, head_dim, positions_BL)
@@ -264,6 +278,6 @@ def _of_kind(layers: list[Layer], kind: jax.Array | None) -> Layer:
     return jax.tree.map(lambda *values: jnp.stack(values)[kind], *layers)
 
 
-def _kept(activation: jax.Array, dtype: jnp.dtype) -> jax.Array:
+def keep(activation: jax.Array, dtype: jnp.dtype) -> jax.Array:
     """Mark what the backward pass keeps instead of computing it again, in the type that products take anyway."""
     return checkpoint_name(activation.astype(dtype), "kept")

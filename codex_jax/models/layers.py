@@ -12,7 +12,8 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from codex_jax.models import lookup, products
+from codex_jax.models import codes, lookup, products
+from codex_jax.models.codes import Coded
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,11 +32,13 @@ class Dense(nnx.Module):
     """A product with a kernel over the last axis, plus a bias if it has one: (..., D) -> (..., F).
 
     `features` may be several axes, e.g. (3, D) for the query, key and value of attention. `lora.adapted` may add a
-    product of low rank beside it.
+    product of low rank beside it, `quantize.quantized` may keep the kernel in few bits.
 
     `turned`: the kernel is given as (F, D), as `products.turned` makes it, for when hidden has few rows.
     """
 
+    codes: nnx.Param[jax.Array]
+    scales: nnx.Param[jax.Array]
     lora_a: nnx.Param[jax.Array]
     lora_b: nnx.Param[jax.Array]
     dropout_key: DropoutKey
@@ -43,21 +46,26 @@ class Dense(nnx.Module):
     def __init__(
         self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
-        self.dtype, self.features, self.turned = dtype, features, False
+        self.dtype, self.inputs, self.features = dtype, inputs, features
+        self.is_coded = self.turned = False
         self.adapter: Adapter | None = None
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        kernel = self.kernel[...]
-        if self.turned:
-            flat = products.by_rows(hidden, kernel, self.dtype, products.passed_on(self.dtype))
+        if self.turned and not self.is_coded:  # codes are read as they are
+            flat = products.by_rows(hidden, self.kernel[...], self.dtype, products.passed_on(self.dtype))
         else:
-            flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
+            flat = products.dense(hidden, self._kernel(), self.dtype)
         if self.adapter is not None:
             flat = flat + self._adapted(hidden, self.adapter)
         product = flat.reshape(*hidden.shape[:-1], *self.features)
         return product if self.bias is None else product + jnp.broadcast_to(self.bias[...], product.shape)
+
+    def _kernel(self) -> jax.Array:
+        if self.is_coded:  # never changes: no gradient is taken by what it was decoded from
+            return codes.decode(Coded(self.codes[...], self.scales[...]), self.inputs, self.dtype)
+        return self.kernel[...].reshape(self.inputs, -1)
 
     def _adapted(self, hidden: jax.Array, adapter: Adapter) -> jax.Array:
         key = self.dropout_key[...] if hasattr(self, "dropout_key") else None

@@ -64,8 +64,7 @@ def targets(definition: Definition, adapter: config.Adapter) -> list[str]:
 
 def products(definition: Definition) -> list[str]:
     """Return the names of all products that can be adapted."""
-    leaves = [name for name, _ in trees.named_leaves(definition.abstract)]
-    return [name.removesuffix("/kernel") for name in leaves if name.endswith("/kernel")]
+    return [name.removesuffix("/kernel") for name in definition.shapes if name.endswith("/kernel")]
 
 
 def initial(abstract: Mapping[str, Any], key: jax.Array) -> dict[str, Any]:

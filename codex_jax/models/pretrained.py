@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import math
 import re
-from collections.abc import Container, Iterator, Sequence
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,8 +18,9 @@ from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
 from codex_jax import trees
 from codex_jax.errors import AssetError
-from codex_jax.models import stored, weight_files
+from codex_jax.models import codes, stored, weight_files
 from codex_jax.models.build import Definition
+from codex_jax.models.codes import Coded
 from codex_jax.models.families.family import Weight
 from codex_jax.models.stored import Stored
 
@@ -50,13 +51,18 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     than one tensor and a few megabytes. Raises AssetError that lists everything in which the directory and the
     definition differ, before anything is read.
     """
-    wanted = {name for name, _ in trees.named_leaves(places)}
-    sources = {source.leaf: source for source in match(directory, definition, wanted)}
-
-    def fill(path: Sequence[Any], place: Sharding) -> jax.Array:
-        return filled(sources[trees.name(path)], place)
-
-    return jax.tree_util.tree_map_with_path(fill, places)
+    wanted = dict(trees.named_leaves(places))
+    coded = {name.removesuffix("codes") + "kernel" for name in wanted if name.endswith("/codes")}
+    made: dict[str, jax.Array] = {}
+    for source in match(directory, definition, {*wanted, *coded}):
+        if source.leaf in coded:
+            product = source.leaf.removesuffix("kernel")
+            names = Coded(f"{product}codes", f"{product}scales")
+            pair = _coded(source, Coded(*(wanted[name] for name in names)), definition)
+            made |= dict(zip(names, pair, strict=True))
+        else:
+            made[source.leaf] = filled(source, wanted[source.leaf])
+    return jax.tree_util.tree_map_with_path(lambda path, _: made[trees.name(path)], places)
 
 
 def match(directory: Path, definition: Definition, wanted: Container[str]) -> list[Source]:
@@ -67,7 +73,7 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
     found = weight_files.tensors(directory)
     left, sources = dict(found), []
     problems: list[str] = []
-    shapes = {leaf: one.shape for leaf, one in trees.named_leaves(definition.abstract)}
+    shapes = definition.shapes
     for leaf, row, names in rows(definition):
         expected = published_shape(leaf, shapes[leaf], row)
         tensors = []
@@ -85,6 +91,13 @@ def match(directory: Path, definition: Definition, wanted: Container[str]) -> li
     if head:
         _check_equal(directory, *head)
     return sources
+
+
+def leaves(definition: Definition) -> set[str]:
+    """Return the names of the leaves that weights are read for; adapters, for one, are not among them."""
+    found = {leaf for leaf, _, _ in rows(definition)}
+    coded = {name.removesuffix("kernel") + part for name in definition.kernels for part in ("codes", "scales")}
+    return (found - set(definition.kernels)) | coded
 
 
 def rows(definition: Definition) -> Iterator[tuple[str, Weight, list[str]]]:
@@ -179,12 +192,39 @@ def filled(source: Source, place: Sharding) -> jax.Array:
     if not stacked:
         # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
         return jax.jit(jnp.copy, out_shardings=place)(read(source.tensors[0]))
-    whole = jax.jit(functools.partial(jnp.zeros, source.shape, jnp.float32), out_shardings=place)()
+    whole = _zeros(jax.ShapeDtypeStruct(source.shape, jnp.float32), place)
     put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
     for layer, tensor in enumerate(source.tensors):
         # Waited for, since the next one is read into the same memory.
         whole = jax.block_until_ready(put(whole, read(tensor), np.int32(layer), 0))
     return whole
+
+
+def _coded(source: Source, places: Coded, definition: Definition) -> Coded:
+    """Return a kernel in few bits: each layer is read whole, coded, and forgotten."""
+    shapes = dict(trees.named_leaves(definition.abstract))
+    product = source.leaf.removesuffix("kernel")
+    kept = Coded(shapes[f"{product}codes"], shapes[f"{product}scales"])
+    whole = Coded(*(_zeros(leaf, place) for leaf, place in zip(kept, places, strict=True)))
+    of_one = Coded(*map(_of_layer, places))
+    encode = jax.jit(functools.partial(codes.encode, mode=codes.mode_of(kept)), out_shardings=of_one)
+    put = jax.jit(
+        lambda whole, layer, index: Coded(
+            *(jax.lax.dynamic_update_index_in_dim(*parts, index, 0) for parts in zip(whole, layer, strict=True))
+        ),
+        donate_argnums=0,
+        out_shardings=places,
+    )
+    inputs, features = source.shape[1], math.prod(source.shape[2:])
+    memory = stored.room(inputs * features)
+    for index, tensor in enumerate(source.tensors):
+        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(inputs, features)
+        whole = jax.block_until_ready(put(whole, encode(values), np.int32(index)))
+    return whole
+
+
+def _zeros(leaf: jax.ShapeDtypeStruct, place: Sharding) -> jax.Array:
+    return jax.jit(functools.partial(jnp.zeros, leaf.shape, leaf.dtype), out_shardings=place)()
 
 
 def _of_layer(place: Sharding) -> Sharding:

@@ -15,9 +15,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from codex_jax import atomic, cache, config, digest
+from codex_jax import atomic, cache, config, digest, schema
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import engine, policy
+from codex_jax.safety import bypass, engine, names, policy
+from codex_jax.safety.bypass import Bypass
 from codex_jax.safety.policy import Policy
 
 
@@ -25,6 +26,9 @@ from codex_jax.safety.policy import Policy
 CLASSIFIER = "classifier"
 # Fields of events whose text is a name or a digest of this program's own: a rule against a word may bear that word.
 _OUR_WORDS = frozenset({"rule", "action", "stage", "split", "document", "hash", "digest"})
+# Settings, whatever a rule makes of their names (a seed is one of a wallet as well), and counts by action and rule.
+_OUR_NAMES = frozenset(name.split(".")[-1] for name, _ in schema.flatten(dataclasses.asdict(config.Config())))
+_OUR_COUNTS = ("redact/", "block/", "flag/", "bypass/")
 Classifier = Callable[[str, str], object]
 
 
@@ -67,7 +71,8 @@ class Gate:
 
     policy: Policy | None = dataclasses.field(repr=False)
     """None: everything passes as it is"""
-    bypass: bool = False
+    bypass: Bypass | None = None
+    """None: what is blocked does not pass"""
     classifier: str = ""
     """module:function of two texts, what is to be judged and the stage; what it does not call true is blocked"""
     key: bytes = dataclasses.field(default=b"", repr=False, compare=False)
@@ -75,9 +80,9 @@ class Gate:
 
     def examine(self, text: str, stage: str) -> Verdict:
         """Return what becomes of a text at a stage: train, eval, prompt, output or log."""
-        if self.policy is None:
+        if self._engine is None:
             return Verdict([(text, True)] if text else [], [], ())
-        decision = engine.of(self.policy).examine(text, stage)
+        decision = self._engine.examine(text, stage)
         blocked = set(decision.blocked)
         findings = [
             Finding(match.rule, self._done(match.action), match.start, match.end, self._hash(text, match))
@@ -92,18 +97,22 @@ class Gate:
         """Return what decides about texts: equal ones decide alike."""
         if self.policy is None:
             return "off"
+        rules, is_bypassed = self.policy.digest(), self.bypass is not None
         own = [self.classifier, _classifier_digest(self.classifier)] if self.classifier else []
-        return digest.of_json([self.policy.digest(), self.bypass, *own]) if own or self.bypass else self.policy.digest()
+        return digest.of_json([rules, is_bypassed, *own]) if own or is_bypassed else rules
 
-    def outward(self, value: Any) -> Any:
-        """Return nested plain values with every text in them as a file may hold it."""
-        if isinstance(value, str):
-            return self.examine(value, "log").shown
+    def outward(self, value: Any, name: str = "") -> Any:
+        """Return nested plain values as a file may hold them: without what texts say, and what names say they are.
+
+        `name` is what the value stands under. Names themselves, truth values and nothing stay as they are.
+        """
         if isinstance(value, Mapping):
-            return {name: part if name in _OUR_WORDS else self.outward(part) for name, part in value.items()}
+            return {key: part if key in _OUR_WORDS else self.outward(part, str(key)) for key, part in value.items()}
         if isinstance(value, (list, tuple)):
-            return [self.outward(part) for part in value]
-        return value
+            return [self.outward(part, name) for part in value]
+        if rule := self._secret(name, value):
+            return f"[REDACTED:{rule}]"
+        return self.examine(value, "log").shown if isinstance(value, str) else value
 
     def named(self, facts: Mapping[str, Any]) -> dict[str, Any]:
         """Return facts that are compared and kept: a text that may not be seen is told by its SHA-256."""
@@ -115,6 +124,18 @@ class Gate:
     def unkeyed(self) -> "Gate":
         """Return the same gate without hashes: what it says is the same on every machine."""
         return dataclasses.replace(self, key=b"")
+
+    def _secret(self, name: str, value: Any) -> str:
+        """Return the rule by which a value is secret for its name alone; empty where it is not."""
+        is_empty = value is None or value == "" or isinstance(value, bool)
+        if is_empty or self._engine is None or name in _OUR_NAMES or name.startswith(_OUR_COUNTS):
+            return ""
+        return names.rule_of(name, self._engine)
+
+    @functools.cached_property
+    def _engine(self) -> engine.Engine | None:
+        # Kept: to find it by its policy takes ten times as long as to examine a short text.
+        return engine.of(self.policy) if self.policy else None
 
     def _done(self, action: str) -> str:
         return "bypass" if self.bypass and action == "block" else action
@@ -135,16 +156,15 @@ def of(safety: config.Safety) -> Gate:
     policy that is missing or refused: no other takes its place.
     """
     found = _policy(safety.policy)
-    off = "safety.enabled=false" if not safety.enabled else "safety.bypass=true" if safety.bypass else ""
+    off = bypass.of(safety)
     if off and found.forbid_bypass:
         raise ConfigError(
-            f"{off} is forbidden by the policy {found.source}: set it back, or name another in safety.policy"
+            f"{off.setting} is forbidden by the policy {found.source}: set it back, or name another in safety.policy"
         )
     if safety.classifier:
         load_classifier(safety.classifier)
-    return Gate(
-        policy=found if safety.enabled else None, bypass=safety.bypass, classifier=safety.classifier, key=audit_key()
-    )
+    made = Gate(policy=found if safety.enabled else None, classifier=safety.classifier, key=audit_key())
+    return dataclasses.replace(made, bypass=off and off._replace(reason=made.outward(off.reason)))
 
 
 def _policy(name: str) -> Policy:

@@ -10,7 +10,9 @@ from codex_jax.tokenizers.tokenizer import Roles
 
 
 # What the token after a document is called where no file says it, in the order they are looked for.
-EOS_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]")
+EOS_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]", "[SEP]")
+# BERT's names for the same: what it puts before a text and behind it is the beginning and the end of one.
+_BERT = Roles(eos="[SEP]", pad="[PAD]", bos="[CLS]", mask="[MASK]")
 
 
 def settings(directory: Path) -> dict[str, Any]:
@@ -25,6 +27,8 @@ def roles(directory: Path, has: Callable[[str], bool], defaults: Roles) -> Roles
     """
     given = settings(directory)
     found = {role: content(given.get(f"{role}_token")) or None for role in Roles._fields}
+    for role, name in (("bos", "cls_token"), ("eos", "sep_token")):
+        found[role] = found[role] or content(given.get(name)) or None
     missing = [f"{role}_token {name!r}" for role, name in found.items() if name and not has(name)]
     if missing:
         raise AssetError(
@@ -33,6 +37,8 @@ def roles(directory: Path, has: Callable[[str], bool], defaults: Roles) -> Roles
         )
     if not found["eos"] and not defaults.eos:
         found["eos"] = next((name for name in EOS_NAMES if has(name)), None)
+        if found["eos"] == _BERT.eos:
+            found |= {role: found[role] or name for role, name in _BERT._asdict().items() if name and has(name)}
     return Roles(**{role: found[role] or default for role, default in defaults._asdict().items()})
 
 

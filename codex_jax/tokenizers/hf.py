@@ -1,4 +1,7 @@
-"""Byte-level BPE and whatever else a tokenizer.json can say: trained, from a file, or a directory of transformers."""
+"""Byte-level BPE and whatever else a tokenizer.json can say: trained, from a file, or a directory of transformers.
+
+`finish` is for other kinds as well.
+"""
 
 import json
 from collections.abc import Iterable
@@ -26,7 +29,7 @@ def load(path: Path) -> JsonTokenizer:
     file = path / "tokenizer.json" if path.is_dir() else path
     if not file.is_file():
         return load_vocab(path)
-    return _finish(_from_json(file), file.parent)
+    return finish(_from_json(file), file.parent)
 
 
 def load_vocab(path: Path) -> JsonTokenizer:
@@ -34,7 +37,7 @@ def load_vocab(path: Path) -> JsonTokenizer:
     missing = [name for name in VOCAB_FILES if not (path / name).is_file()]
     if missing:
         raise AssetError(f"{path} holds no {' and no '.join(missing)}: name a directory with both of GPT-2's files")
-    return _finish(_from_vocab(path), path)
+    return finish(_from_vocab(path), path)
 
 
 def train(texts: Iterable[str], recipe: Recipe) -> JsonTokenizer:
@@ -83,7 +86,8 @@ def _from_vocab(path: Path) -> tokenizers.Tokenizer:
     return inner
 
 
-def _finish(inner: tokenizers.Tokenizer, directory: Path) -> JsonTokenizer:
+def finish(inner: tokenizers.Tokenizer, directory: Path) -> JsonTokenizer:
+    """Return a tokenizer with what transformers wrote beside its vocabulary."""
     _add(inner, directory)
     unknown = json.loads(inner.to_str())["model"].get("unk_token") or None
     roles = beside.roles(directory, lambda name: inner.token_to_id(name) is not None, Roles(unk=unknown))

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from codex_jax.errors import AssetError
 from codex_jax.registry import Registry
-from codex_jax.tokenizers import byte, hf, sentencepiece, whitespace
+from codex_jax.tokenizers import byte, hf, sentencepiece, whitespace, wordpiece
 from codex_jax.tokenizers.kind import Kind
 
 
@@ -13,6 +13,7 @@ for _name, _kind in {
     "hf": Kind("tokenizer.json, or a directory of transformers; trained: byte-level BPE", hf.load, hf.train),
     "sentencepiece": Kind("a SentencePiece .model; trained: unigram or BPE", sentencepiece.load, sentencepiece.train),
     "gpt2": Kind("vocab.json and merges.txt, as GPT-2 has them", hf.load_vocab),
+    "wordpiece": Kind("vocab.txt, as BERT has it; trained: lower case", wordpiece.load, wordpiece.train),
     "byte": Kind("256 bytes and an end token; needs no file", byte.load, make=byte.make),
     "whitespace": Kind("words of a fixed vocabulary, for experiments", whitespace.load, whitespace.train),
 }.items():
@@ -30,9 +31,11 @@ def kind_at(path: Path) -> str:
         return "hf"
     if all((path / name).is_file() for name in hf.VOCAB_FILES):
         return "hf" if (path / "tokenizer_config.json").is_file() else "gpt2"
+    if (path / wordpiece.VOCAB_FILE).is_file():
+        return "wordpiece"
     if sentencepiece.find_model(path):
         return "sentencepiece"
     raise AssetError(
-        f"{path} holds no tokenizer: looked for tokenizer.json, then for vocab.json with merges.txt, then for one "
-        ".model file"
+        f"{path} holds no tokenizer: looked for tokenizer.json, then for vocab.json with merges.txt, for vocab.txt, "
+        "then for one .model file"
     )

@@ -42,7 +42,7 @@ class SentencePieceTokenizer:
         self.roles = roles
         self.chat_template = chat_template
         ids = [self._id(name) for name in roles]
-        self.eos_id, self.pad_id, self.bos_id, self.unk_id = ids
+        self.eos_id, self.pad_id, self.bos_id, self.unk_id, self.mask_id = ids
         size = self._processor.get_piece_size()
         control = {self._processor.id_to_piece(i): i for i in range(size) if self._processor.is_control(i)}
         pairs = ((name, index) for name, index in zip(roles, ids, strict=True) if name != roles.unk)
@@ -50,7 +50,7 @@ class SentencePieceTokenizer:
         special = {**control, **named, **self._added}
         self.special_tokens: dict[str, int] = dict(sorted(special.items(), key=lambda item: item[1]))
         self.vocab_size: int = max([size - 1, *self._added.values()]) + 1
-        self.digest: str = digest.of_json([roles, chat_template, digest.of_bytes(model), self._added])
+        self.digest: str = digest.of_json([roles.facts(), chat_template, digest.of_bytes(model), self._added])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return SentencePieceTokenizer, (self._model, self._added, self.roles, self.chat_template)

@@ -47,6 +47,10 @@ class Tokenizer(Protocol):
         """The token of what is not in the vocabulary."""
 
     @property
+    def mask_id(self) -> int | None:
+        """The token that stands for one to be guessed."""
+
+    @property
     def roles(self) -> "Roles":
         """The names of the tokens with a role."""
 
@@ -85,6 +89,11 @@ class Roles(NamedTuple):
     pad: str | None = None
     bos: str | None = None
     unk: str | None = None
+    mask: str | None = None
+
+    def facts(self) -> list[str | None]:
+        """Return them for a digest, which is the same as it was before there were masks."""
+        return list(self if self.mask else self[:-1])
 
     def settings(self, chat_template: str | None) -> dict[str, str]:
         """Return them, and the template, as a tokenizer_config.json has them."""
@@ -105,12 +114,13 @@ class JsonTokenizer:
         self.roles = roles
         self.chat_template = chat_template
         ids = inner.get_vocab(with_added_tokens=True)
-        self.eos_id, self.pad_id, self.bos_id, self.unk_id = (ids[name] if name else None for name in roles)
+        numbers = (ids[name] if name else None for name in roles)
+        self.eos_id, self.pad_id, self.bos_id, self.unk_id, self.mask_id = numbers
         added = sorted(inner.get_added_tokens_decoder().items())
         self.special_tokens: dict[str, int] = {token.content: index for index, token in added if token.special}
         # Ids may have gaps, so the number of tokens is not enough.
         self.vocab_size: int = max(ids.values()) + 1
-        self.digest: str = digest.of_json([roles, chat_template, json.loads(inner.to_str())])
+        self.digest: str = digest.of_json([roles.facts(), chat_template, json.loads(inner.to_str())])
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _from_text, (self._inner.to_str(), self.roles, self.chat_template)

@@ -7,11 +7,9 @@
 `time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite".
 Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it.
 
-`chain` is the SHA-256, cut to 128 bits, of the row without it behind the chain of the row before: an event that is
-changed, removed or put in shows. It does not show that the last ones are missing, nor stop one who computes it anew.
+`chain` is that of `codex_jax/tracking/chain.py`: an event that is lost shows.
 """
 
-import hashlib
 import json
 import math
 import numbers
@@ -24,6 +22,8 @@ from typing import Any
 
 from codex_jax import atomic
 from codex_jax.errors import AssetError
+from codex_jax.tracking import chain
+from codex_jax.tracking.chain import Head
 
 
 METRICS = "metrics.ndjson"
@@ -34,6 +34,7 @@ REPLAYED = ("data.", "safety.", "sample")
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
 SAVED = "checkpoint.saved"
+_WAY_OUT = "Put back a good copy, or move the file away to go on without its history"
 RESERVED = frozenset({"run_id", "step", "time", "event", "chain"})
 
 
@@ -58,7 +59,7 @@ class Ledger:
             workdir.mkdir(parents=True, exist_ok=True)
             _rewind(workdir / METRICS, known)
             _rewind(workdir / EVENTS, lambda row: known(row) or not is_replayed(row["event"]))
-            self._chain = _last_chain(workdir / EVENTS)
+            self._head = _head(workdir / EVENTS)
             self._metrics = _AppendFile(workdir / METRICS)
             self._events = _AppendFile(workdir / EVENTS)
             atomic.sync(workdir)
@@ -81,9 +82,10 @@ class Ledger:
             raise ValueError(f"event {name}: a field cannot be called {', '.join(sorted(clash))}")
         row = {"run_id": self._run_id, "step": step, "time": _now(), "event": name, **_plain(fields)}
         with self._lock:
-            row["chain"] = chained(self._chain, row)
+            head = self._head.after(row)
+            row["chain"] = head.chain
             self._events.append(row)
-            self._chain = row["chain"]
+            self._head = head
         return row
 
     def sizes(self) -> tuple[int, int]:
@@ -91,37 +93,18 @@ class Ledger:
         with self._lock:
             return self._metrics.size(), self._events.size()
 
-    def sync(self) -> None:
-        """Return when every row written so far survives a power cut."""
+    def sync(self) -> Head:
+        """Return the head of the events when every row written so far survives a power cut."""
         with self._lock:
             self._metrics.sync()
             self._events.sync()
+            return self._head
 
     def close(self) -> None:
         """Close both files; rows are on their way to the disk since they were written."""
         with self._lock:
             self._metrics.close()
             self._events.close()
-
-
-def chained(before: str, row: Mapping[str, Any]) -> str:
-    """Return the chain of a row of events, behind that of the row before; empty before the first."""
-    plain = {name: value for name, value in row.items() if name != "chain"}
-    content = before + json.dumps(plain, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(content.encode("ascii")).hexdigest()[:32]
-
-
-def broken_link(path: Path) -> int | None:
-    """Return the first line of events.ndjson whose chain is not that of the lines before it, from 1; None if all fit.
-
-    Raises what `read` does.
-    """
-    chain = ""
-    for number, row in enumerate(read(path), 1):
-        if row.get("chain") != chained(chain, row):
-            return number
-        chain = row["chain"]
-    return None
 
 
 def is_replayed(event: str) -> bool:
@@ -140,6 +123,28 @@ def refuse_to_lose_a_run(workdir: Path) -> None:
             f"{workdir} holds a run that was saved at step {saved[-1]}, but its checkpoints are gone; put them back, "
             "or choose another --workdir to begin anew"
         )
+
+
+def refuse_lost_events(workdir: Path, step: int, meta: Mapping[str, Any]) -> None:
+    """Raise AssetError when events are missing that were written before a checkpoint, whose `meta` has their head.
+
+    Without the file nothing is refused: it was moved away.
+    """
+    path = workdir / EVENTS
+    # Where a link is broken, opening the ledger says which.
+    if path.exists() and not chain.broken_link(read(path)) and (wrong := lost_events(path, step, meta)):
+        raise AssetError(f"{wrong}. {_WAY_OUT}")
+
+
+def lost_events(path: Path, step: int, meta: Mapping[str, Any]) -> str:
+    """Say which events are missing of those before a checkpoint; empty for none, or when an older version saved it."""
+    kept = meta.get("events")
+    if kept is None or chain.holds(read(path), Head(**kept), step):
+        return ""
+    return (
+        f"{path} has lost events: checkpoint {step} was saved after event {kept['number']}, whose chain is "
+        f"{kept['chain']}, and among the {sum(1 for _ in read(path))} that are there it is not"
+    )
 
 
 def read(path: Path, *, until: int | None = None) -> Iterator[dict[str, Any]]:
@@ -167,8 +172,7 @@ def _lines(path: Path, until: int | None = None) -> Iterator[tuple[bytes, dict[s
             row = _parse(line, path.name)
             if row is None and file.read(1):
                 raise AssetError(
-                    f"{path} line {number} is damaged: it is no row of a ledger, and rows follow it. "
-                    "Put back a good copy, or move the file away to go on without its history"
+                    f"{path} line {number} is damaged: it is no row of a ledger, and rows follow it. {_WAY_OUT}"
                 )
             yield line, row
 
@@ -188,19 +192,20 @@ def _rewind(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
     """Rewrite a ledger file with the rows to keep and without a torn line, unless it is like that already."""
     if not path.exists():
         return
-    if path.name == EVENTS and (line_number := broken_link(path)):
+    if path.name == EVENTS and (line_number := chain.broken_link(read(path))):
         raise AssetError(
-            f"{path} line {line_number} does not follow from the lines before it: events were removed or changed. Put "
-            "back a good copy, or move the file away to go on without its history"
+            f"{path} line {line_number} does not follow from the lines before it: events were removed or changed. "
+            f"{_WAY_OUT}"
         )
     if all(row is not None and line.endswith(b"\n") and keep(row) for line, row in _lines(path)):
         return
-    chain = ""
+    head = Head()
     with atomic.replacing(path) as file:
         for _, row in _lines(path):
             if row is not None and keep(row):
                 if path.name == EVENTS:
-                    chain = row["chain"] = chained(chain, row)
+                    head = head.after(row)
+                    row["chain"] = head.chain
                 file.write(_encoded(row))
 
 
@@ -234,11 +239,11 @@ class _AppendFile:
         os.close(self._fd)
 
 
-def _last_chain(path: Path) -> str:
-    chain = ""
+def _head(path: Path) -> Head:
+    head = Head()
     for row in read(path) if path.exists() else ():
-        chain = str(row.get("chain", ""))
-    return chain
+        head = Head(head.number + 1, row["chain"])
+    return head
 
 
 def _encoded(row: Mapping[str, Any]) -> bytes:

@@ -2,14 +2,6 @@
 
 import abc
 from collections.abc import Mapping
-from typing import Any
-
-
-def tags(settings: Mapping[str, Any]) -> dict[str, str]:
-    """Return what must be seen at a glance where runs are listed, from the settings as they may be shown."""
-    safety = settings.get("safety", {})
-    is_whole = safety.get("enabled", True) and not safety.get("bypass")
-    return {} if is_whole else {"safety.bypass": str(safety.get("bypass_reason", ""))}
 
 
 class Sink(abc.ABC):

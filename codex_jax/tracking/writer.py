@@ -11,6 +11,7 @@ from typing import Any, Self
 from codex_jax import config
 from codex_jax.errors import CodexError, ConfigError, Interrupted
 from codex_jax.tracking import guard, ledger
+from codex_jax.tracking.chain import Head
 from codex_jax.tracking.sink import Sink
 from codex_jax.tracking.sinks import csv_file, mlflow, tensorboard, wandb
 
@@ -27,12 +28,13 @@ def open_writer(
     resume_step: int,
     tracking: config.Tracking,
     settings: Mapping[str, Any],
+    tags: Mapping[str, str],
     outward: Callable[[Any], Any] = lambda value: value,
 ) -> "Writer":
     """Open the ledger at `resume_step` (0: start over) and the enabled sinks; use the result as a context manager.
 
-    `settings` is the nested config that sinks show beside the curves; `outward` makes of an event's fields what a file
-    may hold of them. Raises ConfigError when an enabled sink's package
+    `settings` is the nested config that sinks show beside the curves, `tags` what they show where they list runs;
+    `outward` makes of an event's fields what a file may hold of them. Raises ConfigError when an enabled sink's package
     is not installed, AssetError when the ledger is damaged before its last line, TrainingStopped when it cannot be
     written.
     """
@@ -42,9 +44,9 @@ def open_writer(
     if tracking.tensorboard.enabled:
         factories["tensorboard"] = lambda: tensorboard.TensorBoardSink(workdir, settings)
     if tracking.mlflow.enabled:
-        factories["mlflow"] = lambda: mlflow.MlflowSink(workdir, run_id, settings)
+        factories["mlflow"] = lambda: mlflow.MlflowSink(workdir, run_id, settings, tags)
     if tracking.wandb.enabled:
-        factories["wandb"] = lambda: wandb.WandbSink(workdir, run_id, settings)
+        factories["wandb"] = lambda: wandb.WandbSink(workdir, run_id, settings, tags)
     for name, package in {"tensorboard": "tensorboardX", "mlflow": "mlflow", "wandb": "wandb"}.items():
         if name in factories and importlib.util.find_spec(package) is None:
             raise ConfigError(
@@ -93,11 +95,12 @@ class Writer:
         """Record something that happened; it is kept in the ledger only."""
         self._ledger.event(name, step, self._outward(fields))  # nothing else: the thread that saves calls it, too
 
-    def sync(self) -> None:
-        """Return when the ledger is safe on disk; call it before a checkpoint is acknowledged."""
-        self._ledger.sync()
+    def sync(self) -> Head:
+        """Return the head of the events when the ledger is safe on disk; a checkpoint keeps it."""
+        head = self._ledger.sync()
         for sink in self._guards:
             sink.put("flush")
+        return head
 
     def close(self, status: str) -> None:
         """Let the sinks finish within a bounded time, then close the ledger; a second call does nothing."""
@@ -135,7 +138,7 @@ class Writer:
         """Write one event for every sink that was dropped since the last call."""
         for sink in [sink for sink in self._unreported if sink.problem]:
             self._unreported.remove(sink)
-            self._ledger.event("sink.degraded", self._step, {"sink": sink.name, "reason": sink.problem})
+            self.event("sink.degraded", self._step, {"sink": sink.name, "reason": sink.problem})
 
     def _close_sinks(self, status: str) -> None:
         for sink in self._guards:
@@ -166,8 +169,9 @@ class Nowhere(Writer):
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Forget it."""
 
-    def sync(self) -> None:
-        """Return at once."""
+    def sync(self) -> Head:
+        """Return the head of no events."""
+        return Head()
 
     def close(self, status: str) -> None:
         """Return at once."""

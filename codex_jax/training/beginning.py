@@ -8,35 +8,10 @@ from typing import Any
 import jax
 
 from codex_jax import config, rundir, trees
-from codex_jax.errors import AssetError
+from codex_jax.console import warn
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import build, lora, origin, peft_files, pretrained
 from codex_jax.training.program import Program
-
-
-def decided(workdir: Path, settings: config.Config) -> config.Config:
-    """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
-    settings = build.decided(recall_adapter(workdir, recall(workdir, settings)))
-    adapter = settings.adapter
-    # A run with checkpoints begins with no adapter any more: whether the settings are its own is asked later.
-    if not adapter.weights or (adapter.rank and (workdir / "checkpoints").is_dir()):
-        return settings
-    return peft_files.decided(settings, build.define(settings.model))
-
-
-def recall_adapter(workdir: Path, settings: config.Config) -> config.Config:
-    """Return the settings of a run that is resumed with what it has taken from `adapter.weights`."""
-    adapter = settings.adapter
-    if not adapter.weights or adapter.rank or not (workdir / "checkpoints").is_dir():
-        return settings
-    try:
-        kept = rundir.read_settings(workdir)["adapter"]
-        found = {name: kept[name] for name in ("rank", "alpha", "rslora", "targets")}
-    except (AssetError, KeyError):
-        return settings
-    if kept.get("weights") != adapter.weights:
-        return settings
-    found["targets"] = tuple(found["targets"])
-    return dataclasses.replace(settings, adapter=dataclasses.replace(adapter, **found))
 
 
 def recall(workdir: Path, settings: config.Config) -> config.Config:
@@ -63,23 +38,47 @@ def recall(workdir: Path, settings: config.Config) -> config.Config:
     return dataclasses.replace(settings, model=model, tokenizer=tokenizer)
 
 
+def decided(workdir: Path, settings: config.Config) -> config.Config:
+    """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
+    settings = build.decided(_recall_adapter(workdir, recall(workdir, settings)))
+    adapter = settings.adapter
+    # A run with checkpoints begins with no adapter any more: whether the settings are its own is asked later.
+    if not adapter.weights or (adapter.rank and (workdir / "checkpoints").is_dir()):
+        return settings
+    return peft_files.decided(settings, build.define(settings.model))
+
+
+def _recall_adapter(workdir: Path, settings: config.Config) -> config.Config:
+    """Return the settings of a run that is resumed with what it has taken from `adapter.weights`."""
+    adapter = settings.adapter
+    if not adapter.weights or adapter.rank or not (workdir / "checkpoints").is_dir():
+        return settings
+    try:
+        kept = rundir.read_settings(workdir)["adapter"]
+        found = {name: kept[name] for name in ("rank", "alpha", "rslora", "targets")}
+    except (AssetError, KeyError):
+        return settings
+    if kept.get("weights") != adapter.weights:
+        return settings
+    found["targets"] = tuple(found["targets"])
+    return dataclasses.replace(settings, adapter=dataclasses.replace(adapter, **found))
+
+
 def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of the weights that the run began with, '' for random ones.
 
-    `saved` is the meta of the checkpoint it goes on from: by then the directory may be gone, unless some parameters are
-    frozen, and so in no checkpoint. AssetError when it has other weights by now.
+    `saved` is the meta of the checkpoint it goes on from: then the directory is not looked at, unless some parameters
+    are frozen, and so in no checkpoint. AssetError when it has other weights by now.
     """
     if not model.weights:
         return ""
     if saved is None:
         return pretrained.digest(Path(model.weights))
     recorded = str(saved.get("weights", ""))
-    if not program.frozen and not Path(model.weights).exists():
-        return recorded
-    if (found := pretrained.digest(Path(model.weights))) != recorded:
+    if program.frozen and (found := pretrained.digest(Path(model.weights))) != recorded:
         raise AssetError(
             f"the weights in {model.weights} are not those this run began with: sha256 {found[:12]}, in the checkpoint "
-            f"{recorded[:12] or 'none'}; put the files back, or name their place in model.weights"
+            f"{recorded[:12]}; put them back, since what is frozen is in no checkpoint"
         )
     return recorded
 
@@ -89,16 +88,28 @@ def load(settings: config.Config, program: Program, *, resumed: bool) -> tuple[d
 
     When a run is resumed the former are in its checkpoint.
     """
-    model, adapter = settings.model, settings.adapter
+    model = settings.model
     if not model.weights or (resumed and not program.frozen):
         return {}, {}
     wanted = program.frozen if resumed else trees.joined(program.target.parameters, program.frozen)
-    published = {row.leaf for row in program.definition.family.weights(program.definition.shape)}
+    stored = build.as_stored(model, program.definition)
+    published = pretrained.leaves(stored)
+    _name_fresh(pretrained.leaves(program.definition) - published, program.frozen, stored.shape.ending)
     is_published = jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in published, wanted)
     places = jax.tree.map(lambda leaf: leaf.sharding, trees.split(wanted, is_published)[0])
-    begun, frozen = trees.split(pretrained.load(Path(model.weights), program.definition, places), program.trained)
-    if adapter.weights and not resumed:
-        places = jax.tree.map(lambda leaf: leaf.sharding, lora.split(wanted)[1])
-        adapters = peft_files.load(Path(adapter.weights).expanduser(), program.definition, places)
-        begun = trees.joined(begun, adapters)
+    begun, frozen = trees.split(pretrained.load(Path(model.weights), stored, places), program.trained)
+    if settings.adapter.weights and not resumed:
+        adapters = jax.tree.map(lambda leaf: leaf.sharding, lora.split(program.target.parameters)[1])
+        directory = Path(settings.adapter.weights).expanduser()
+        begun = trees.joined(begun, peft_files.load(directory, program.definition, adapters))
     return begun, frozen
+
+
+def _name_fresh(fresh: set[str], frozen: dict[str, Any], ending: str) -> None:
+    """Say what begins at random values; ConfigError when a part of it would stay there."""
+    if stuck := sorted(fresh & {name for name, _ in trees.named_leaves(frozen)}):
+        raise ConfigError(
+            f"the weights end in {ending} and have no {', '.join(stuck)}, which would stay at random values: train them"
+        )
+    if fresh:
+        warn(f"the weights end in {ending}; at random values begin {', '.join(sorted(fresh))}")

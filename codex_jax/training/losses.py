@@ -1,4 +1,4 @@
-"""Cross-entropy of next-token prediction that never holds the logits of more than a chunk of tokens.
+"""Cross-entropy of predicted tokens that never holds the logits of more than a chunk of them.
 
 The forward pass over a chunk also makes its gradient, since the loss is linear in what comes after it: three products a
 chunk and nothing recomputed.
@@ -15,6 +15,20 @@ import jax.numpy as jnp
 from codex_jax import trees
 from codex_jax.models import build
 from codex_jax.models.products import multiply, transposed
+
+
+class Lesson(NamedTuple):
+    """What a model is shown, and what it is to say: a batch as it is, or one of which tokens are hidden."""
+
+    tokens_BL: jax.Array
+    targets_BL: jax.Array
+    """(B, T) of T places in a row, where there are places"""
+    weights_BL: jax.Array
+    """alike"""
+    segments_BL: jax.Array
+    positions_BL: jax.Array
+    places_BT: jax.Array | None = None
+    """where in its row each target is hidden, int32; None: every token says the next"""
 
 
 class Sums(NamedTuple):
@@ -35,44 +49,58 @@ def of_batch(
     *,
     chunk: int,
 ) -> Sums:
-    """Return the sums of a model over a batch of tokens, targets, weights, segments and positions, each (B, L).
+    """Return the sums of a model over a batch: the fields of a Lesson.
 
     With a key, dropout is on. `chunk` counts tokens over all devices.
     """
-    tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
+    lesson = Lesson(*batch)
+    # An encoder that was shown all its targets would learn to repeat them.
+    assert (lesson.places_BT is None) == (definition.family.objective == "causal"), "masking.make prepares batches"
     model = definition.bind(parameters, key)
-    hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
-    return next_token(hidden_BLD, model.head(), targets_BL, weights_BL, chunk=chunk, dtype=model.how.dtype)
+    hidden_BLD, bias_V = model(lesson.tokens_BL, lesson.segments_BL, lesson.positions_BL, key), None
+    if lesson.places_BT is not None:
+        # Logits of what is asked for alone: the head costs as much as all blocks of a small encoder.
+        hidden_BLD = model.before_head(jnp.take_along_axis(hidden_BLD, lesson.places_BT[..., None], axis=1))
+        bias_V = model.head_bias.bias[...]
+    head = Head(model.head(), bias_V)
+    return of_tokens(hidden_BLD, head, lesson.targets_BL, lesson.weights_BL, chunk=chunk, dtype=model.how.dtype)
 
 
-def next_token(
+class Head(NamedTuple):
+    """What turns a hidden state into the logits of all tokens."""
+
+    matrix_VD: jax.Array
+    bias_V: jax.Array | None = None
+
+
+def of_tokens(
     hidden_BLD: jax.Array,
-    head_VD: jax.Array,
+    head: Head,
     targets_BL: jax.Array,
     weights_BL: jax.Array,
     *,
     chunk: int,
     dtype: jnp.dtype,
 ) -> Sums:
-    """Return the weighted sums over all positions; differentiable in hidden_BLD and head_VD through `loss`."""
+    """Return the weighted sums over all positions; differentiable in hidden_BLD and the head through `loss`."""
     tokens = targets_BL.size
     chunk = min(chunk, tokens)
     padding = -tokens % chunk
     hidden_TD = jnp.pad(hidden_BLD.reshape(tokens, -1), ((0, padding), (0, 0)))
     targets_T = jnp.pad(targets_BL.reshape(tokens), (0, padding))
     weights_T = jnp.pad(weights_BL.reshape(tokens), (0, padding))
-    loss, correct = _sums(hidden_TD, head_VD, targets_T, weights_T, chunk, dtype)
+    loss, correct = _sums(hidden_TD, head, targets_T, weights_T, chunk, dtype)
     return Sums(loss, jax.lax.stop_gradient(correct), jnp.sum(weights_BL))
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(4, 5))
 def _sums(
-    hidden_TD: jax.Array, head_VD: jax.Array, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
+    hidden_TD: jax.Array, head: Head, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
 ) -> tuple[jax.Array, jax.Array]:
-    small_VD = _padded(head_VD.astype(dtype))
+    small = _small(head, dtype)
 
     def add(sums: tuple[jax.Array, jax.Array], part: tuple[jax.Array, ...]) -> tuple[tuple[jax.Array, jax.Array], None]:
-        loss, correct, _ = _chunk_loss(part, small_VD, len(head_VD))
+        loss, correct, _ = _chunk_loss(part, small, len(head.matrix_VD))
         return (sums[0] + loss, sums[1] + correct), None
 
     zero = jnp.zeros((), jnp.float32)
@@ -80,59 +108,68 @@ def _sums(
 
 
 def _forward(
-    hidden_TD: jax.Array, head_VD: jax.Array, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
-) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]:
+    hidden_TD: jax.Array, head: Head, targets_T: jax.Array, weights_T: jax.Array, chunk: int, dtype: jnp.dtype
+) -> tuple[tuple[jax.Array, jax.Array], tuple[jax.Array, Head]]:
     parts = _chunks(chunk, hidden_TD, targets_T, weights_T)
-    small_VD = _padded(head_VD.astype(dtype))
+    small, vocab_size = _small(head, dtype), len(head.matrix_VD)
 
-    def one(part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, jax.Array]:
-        loss, correct, slope_CV = _chunk_loss(part, small_VD, len(head_VD))
+    def one(part: tuple[jax.Array, ...]) -> tuple[jax.Array, jax.Array, jax.Array, Head]:
+        loss, correct, slope_CV = _chunk_loss(part, small, vocab_size)
+        slope_V = None if head.bias_V is None else jnp.sum(slope_CV[:, :vocab_size], axis=0)
         slope_CV = slope_CV.astype(dtype)
         hidden_CD = part[0].astype(dtype)
-        return loss, correct, multiply(slope_CV, small_VD), multiply(transposed(slope_CV), hidden_CD)
+        slope_VD = multiply(transposed(slope_CV), hidden_CD)
+        return loss, correct, multiply(slope_CV, small.matrix_VD), Head(slope_VD, slope_V)
+
+    def cut(slope: Head) -> Head:
+        return slope._replace(matrix_VD=slope.matrix_VD[:vocab_size])
 
     if parts[0].shape[0] == 1:  # no running sum of the size of the head where one chunk is all
-        loss, correct, slope_CD, slope_VD = one(jax.tree.map(lambda array: array[0], parts))
-        return (loss, correct), (slope_CD, slope_VD[: len(head_VD)])
+        loss, correct, slope_CD, slope = one(jax.tree.map(lambda array: array[0], parts))
+        return (loss, correct), (slope_CD, cut(slope))
 
     def add(
-        sums: tuple[jax.Array, jax.Array, jax.Array], part: tuple[jax.Array, ...]
-    ) -> tuple[tuple[jax.Array, jax.Array, jax.Array], jax.Array]:
-        loss, correct, slope_CD, slope_VD = one(part)
-        return (sums[0] + loss, sums[1] + correct, sums[2] + slope_VD), slope_CD
+        sums: tuple[jax.Array, jax.Array, Head], part: tuple[jax.Array, ...]
+    ) -> tuple[tuple[jax.Array, jax.Array, Head], jax.Array]:
+        loss, correct, slope_CD, slope = one(part)
+        return (sums[0] + loss, sums[1] + correct, jax.tree.map(jnp.add, sums[2], slope)), slope_CD
 
     zero = jnp.zeros((), jnp.float32)
-    empty_VD = jnp.zeros(small_VD.shape, jnp.float32)
-    (loss, correct, slope_VD), slope_NCD = jax.lax.scan(add, (zero, zero, empty_VD), parts)
-    return (loss, correct), (slope_NCD.swapaxes(0, 1).reshape(hidden_TD.shape), slope_VD[: len(head_VD)])
+    shapes = Head(small.matrix_VD, head.bias_V)
+    empty = jax.tree.map(lambda array: jnp.zeros(array.shape, jnp.float32), shapes)
+    (loss, correct, slope), slope_NCD = jax.lax.scan(add, (zero, zero, empty), parts)
+    return (loss, correct), (slope_NCD.swapaxes(0, 1).reshape(hidden_TD.shape), cut(slope))
 
 
 def _backward(
-    chunk: int, dtype: jnp.dtype, slopes: tuple[jax.Array, jax.Array], cotangents: tuple[jax.Array, jax.Array]
-) -> tuple[jax.Array, jax.Array, None, None]:
-    slope_TD, slope_VD = slopes
-    return cotangents[0] * slope_TD, cotangents[0] * slope_VD, None, None
+    chunk: int, dtype: jnp.dtype, slopes: tuple[jax.Array, Head], cotangents: tuple[jax.Array, jax.Array]
+) -> tuple[jax.Array, Head, None, None]:
+    slope_TD, slope = jax.tree.map(lambda array: cotangents[0] * array, slopes)
+    return slope_TD, slope, None, None
 
 
 _sums.defvjp(_forward, _backward)
 
 
-def _padded(head_VD: jax.Array) -> jax.Array:
-    """Return the head with rows of zeros up to a number of tokens that the backend multiplies fast."""
+def _small(head: Head, dtype: jnp.dtype) -> Head:
+    """Return the head with rows of zeros up to a number of tokens that the backend multiplies fast, in that type."""
     # A GPU's tensor cores want rows of whole 128 bytes: with GPT-2's 50,257 tokens a product takes five times as long.
     multiple = 64 if jax.default_backend() == "gpu" else 1
-    return jnp.pad(head_VD, ((0, -len(head_VD) % multiple), (0, 0)))
+    padding = (0, -len(head.matrix_VD) % multiple)
+    bias_V = None if head.bias_V is None else jnp.pad(head.bias_V, padding)
+    return Head(jnp.pad(head.matrix_VD.astype(dtype), (padding, (0, 0))), bias_V)
 
 
-def _chunk_loss(
-    part: tuple[jax.Array, ...], head_VD: jax.Array, vocab_size: int
-) -> tuple[jax.Array, jax.Array, jax.Array]:
+def _chunk_loss(part: tuple[jax.Array, ...], head: Head, vocab_size: int) -> tuple[jax.Array, jax.Array, jax.Array]:
     """Return the summed loss, the summed hits, and the derivative of the loss by the logits (C, V).
 
     Of the head only the first `vocab_size` rows are tokens.
     """
     hidden_CD, targets_C, weights_C = part
+    head_VD = head.matrix_VD
     logits_CV = multiply(hidden_CD.astype(head_VD.dtype), transposed(head_VD))
+    if head.bias_V is not None:
+        logits_CV = logits_CV + head.bias_V[None]
     if vocab_size < len(head_VD):
         logits_CV = jnp.where(jnp.arange(len(head_VD))[None] < vocab_size, logits_CV, -jnp.inf)
     top_C = jnp.max(logits_CV, axis=-1)

@@ -10,7 +10,7 @@ from codex_jax.training import schedule
 # Decided by name, not by rank: the biases of stacked layers have two axes.
 DECAY = (
     (r"(^|/)(bias|scale)$", False),
-    (r"^positions/embedding$", False),
+    (r"^(positions|types)/embedding$", False),
     (r"(^|/)(kernel|embedding|lora_a|lora_b)$", True),
 )
 

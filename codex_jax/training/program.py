@@ -8,8 +8,8 @@ import jax
 from jax.sharding import Mesh
 
 from codex_jax import config, sharding, trees
-from codex_jax.models import build, lora
-from codex_jax.training import optimizer, state, step, subtree
+from codex_jax.models import build, lora, quantize
+from codex_jax.training import masking, optimizer, state, step, subtree
 from codex_jax.training.state import TrainState
 
 
@@ -30,16 +30,20 @@ class Program(NamedTuple):
     """`update(state, frozen, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
 
 
-def make(settings: config.Config, mesh: Mesh) -> Program:
-    """Return the program of these settings; ConfigError when model or parameters do not fit the devices."""
-    definition = lora.adapted(build.define(settings.model), settings.adapter)
+def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking.as_is) -> Program:
+    """Return the program of these settings, which learns from what `prepare` makes of a batch.
+
+    ConfigError when model or parameters do not fit the devices.
+    """
+    plain = lora.adapted(build.define(settings.model), settings.adapter)
+    definition = quantize.quantized(plain, settings.quantization)
     trained = subtree.trained(settings.train, definition.abstract)
     parameters, frozen = trees.split(definition.abstract, trained)
     tx = optimizer.make(settings.optimizer, settings.train.num_steps, parameters)
     initial = functools.partial(state.initial, settings, definition, tx, trained)
     target = sharding.abstract(lambda: initial({}), mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
-    update = step.make(settings, definition, tx, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
+    update = step.make(settings, definition, tx, prepare, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
     return Program(
         definition=definition,
         target=target,

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from codex_jax import config, trees
-from codex_jax.models import build, lora
+from codex_jax.models import build, lora, quantize
 
 
 @jax.tree_util.register_dataclass
@@ -42,7 +42,8 @@ def initial(
     """
     root = jax.random.key(settings.run.seed)
     key_parameters, key_training = jax.random.split(root)
-    base, adapters = build.initial(settings.model, key_parameters), lora.initial(definition.abstract, key_parameters)
+    base = quantize.coded(definition, build.initial(settings.model, key_parameters))
+    adapters = lora.initial(definition.abstract, key_parameters)
     made, _ = trees.split(trees.joined(base, adapters), trained)
     parameters = trees.replaced(made, given)
     return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), key_training)

@@ -11,7 +11,7 @@ import optax
 
 from codex_jax import config, trees
 from codex_jax.models import build
-from codex_jax.training import losses, schedule, subtree
+from codex_jax.training import losses, masking, schedule, subtree
 from codex_jax.training.optimizer import clip_factor
 from codex_jax.training.state import TrainState
 
@@ -35,8 +35,17 @@ Step = Callable[
 ]
 
 
+# Beside the numbers of steps, so that what is hidden and what is dropped are drawn by different keys.
+_HIDING = 0xFFFFFFFF
+
+
 def make(
-    settings: config.Config, definition: build.Definition, optimizer: optax.GradientTransformation, *, chunk: int
+    settings: config.Config,
+    definition: build.Definition,
+    optimizer: optax.GradientTransformation,
+    prepare: masking.Prepare,
+    *,
+    chunk: int,
 ) -> Step:
     """Return `train_step(state, frozen, batch, index) -> (state, Output)`, to be jitted once with the state donated.
 
@@ -60,6 +69,8 @@ def make(
     def train_step(
         state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
     ) -> tuple[TrainState, Output]:
+        # Before it is parted into microbatches: what is hidden does not depend on their number.
+        batch = prepare(batch, jax.random.fold_in(jax.random.fold_in(state.key, _HIDING), state.step))
         key = jax.random.fold_in(state.key, state.step) if dropout_on else None
         if num_microbatches == 1:
             grads, sums = gradient(state.parameters, frozen, batch, key)

@@ -24,6 +24,7 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     names = [name for name, _ in trees.named_leaves(parameters)]
     adapters = [name for name in names if re.search(lora.LEAVES, name)]
     chosen = [name for name in names if is_found(train.trainable, name)] if train.trainable else adapters or names
+    fixed = [name for name in chosen if re.search(r"/(codes|scales)$", name)]
     problems = unfound("train.trainable", train.trainable, names)
     if left := sorted(set(adapters) - set(chosen)):
         problems.append(f"train.trainable leaves out {left[0]}: add lora_ to train all adapters, or set adapter.rank=0")
@@ -34,6 +35,8 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     ]
     if not problems and set(chosen) <= set(still):
         problems = [f"train.freeze_layers={train.freeze_layers} leaves nothing to train of {', '.join(chosen)}"]
+    if fixed:
+        problems.append(f"quantization.mode keeps {', '.join(fixed)} in few bits, which cannot be trained")
     if problems:
         raise ConfigError(config.listing(problems))
     return jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in chosen, parameters)

@@ -19,6 +19,7 @@ from pathlib import Path
 
 from codex_jax import config
 from codex_jax.data import pipeline
+from codex_jax.safety import gate
 from codex_jax.tokenizers import training
 
 
@@ -49,7 +50,7 @@ def read_whole(directory: Path, tokenizer: Path) -> None:
         data=dataclasses.replace(base.data, paths=(str(directory),), sequence_length=512),
         tokenizer=dataclasses.replace(base.tokenizer, path=str(tokenizer)),
     )
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = pipeline.open_mixture(settings.data, gate.of(settings.safety))
     stream = pipeline.train_stream(settings, mixture, pipeline.make_tokenizer(settings, mixture), 16)
     start, first, tokens = time.perf_counter(), 0.0, 0
     corpus = mixture[0].corpus

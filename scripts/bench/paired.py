@@ -24,10 +24,10 @@ def serve(work: Callable[[], Any], about: dict[str, Any], peak: Callable[[], int
     """Be a worker: run `work` once for every line on standard input and report seconds and peak memory."""
     print(json.dumps({"ready": about}), flush=True)
     for _ in sys.stdin:
-        start = time.perf_counter()
+        start, busy = time.perf_counter(), time.process_time()
         work()
-        seconds = time.perf_counter() - start
-        print(json.dumps({"seconds": seconds, "peak_bytes": peak()}), flush=True)
+        seconds, busy = time.perf_counter() - start, time.process_time() - busy
+        print(json.dumps({"seconds": seconds, "cpu_seconds": busy, "peak_bytes": peak()}), flush=True)
 
 
 class Worker:
@@ -70,6 +70,7 @@ def compare(ours: Worker, peer: Worker, *, pairs: int, warmup: int) -> dict[str,
         "ratio": statistics.median(a["seconds"] / b["seconds"] for a, b in rows),
         "ratio_low": min(a["seconds"] / b["seconds"] for a, b in rows),
         "ratio_high": max(a["seconds"] / b["seconds"] for a, b in rows),
+        "cpu_ratio": statistics.median(a["cpu_seconds"] / b["cpu_seconds"] for a, b in rows),
         "ours_peak_gib": rows[-1][0]["peak_bytes"] / 2**30,
         "peer_peak_gib": rows[-1][1]["peak_bytes"] / 2**30,
         "memory_ratio": rows[-1][0]["peak_bytes"] / rows[-1][1]["peak_bytes"],

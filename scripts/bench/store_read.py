@@ -15,6 +15,7 @@ from pathlib import Path
 
 from codex_jax import config
 from codex_jax.data import pipeline, stores
+from codex_jax.safety import gate
 
 
 def settings_for(directory: Path, length: int, packing: str) -> config.Config:
@@ -41,7 +42,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         for packing in ("concat", "first_fit"):
             settings = settings_for(Path(name), flags.length, packing)
-            mixture = pipeline.open_mixture(settings.data)
+            mixture = pipeline.open_mixture(settings.data, gate.of(settings.safety))
             tokenizer = pipeline.make_tokenizer(settings, mixture)
             stores.make(settings, mixture, tokenizer)
             os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})

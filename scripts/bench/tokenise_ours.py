@@ -7,6 +7,7 @@ import paired
 
 from codex_jax import config
 from codex_jax.data import pipeline
+from codex_jax.safety import gate
 
 
 def main(text: str, directory: str) -> None:
@@ -15,7 +16,7 @@ def main(text: str, directory: str) -> None:
     settings.data.paths, settings.data.validation_fraction = (text,), 1e-12  # all is trained on
     settings.tokenizer.vocab_size = 32768
     resolved = config.resolve(settings.to_dict())
-    mixture = pipeline.open_mixture(resolved.data)
+    mixture = pipeline.open_mixture(resolved.data, gate.of(resolved.safety))
     tokenizer = pipeline.make_tokenizer(resolved, mixture)
     tokenizer.save(Path(directory))
     windows = -(-mixture[0].corpus.num_bytes // resolved.data.window_bytes)

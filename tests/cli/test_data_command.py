@@ -65,6 +65,8 @@ def test_show_of_a_stream_is_the_batch_of_that_number(flags: list[str], capsys: 
     [
         (["build"], "Missing option '--config'"),
         (["build", "--config=configs/nowhere.py"], "does not exist"),
+        (["build", "--config.data.mode=stream"], "data.mode=stream contradicts this command, which has store"),
+        (["build", "--config.data.workers=1", "--workers=2"], "data.workers=1 contradicts this command, which has 2"),
         (["verify"], "Missing argument"),
         (["show", "--configs.data.mode=store"], "configs.data.mode"),
     ],
@@ -72,7 +74,7 @@ def test_show_of_a_stream_is_the_batch_of_that_number(flags: list[str], capsys: 
 def test_wrong_usage_ends_with_2(
     args: list[str], expected: str, flags: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    given = [*args, *flags] if args[0] == "show" else args
+    given = [args[0], *flags, *args[1:]] if any("configs." in one or "config.data" in one for one in args) else args
     assert app.main(["data", *given]) == 2
     assert expected in capsys.readouterr().err
 
@@ -100,9 +102,14 @@ def test_plain_text_sets_what_is_not_learnt_in_braces() -> None:
         "    {a}b{c}",
         "  document 2, positions 0 to 1",
         "    {d}e",
-        "  padding, 1 tokens",
+        "  padding, 1 token",
     ]
-    assert batch_text.summary(BATCH) == "1 rows of 6 tokens, 5 read, 2 learnt, 1 padding"
+    assert batch_text.summary(BATCH) == "1 row of 6 tokens, 5 read, 2 learnt, 1 padding"
+
+
+def test_of_a_masked_batch_the_token_itself_is_learnt() -> None:
+    shown = "\n".join(batch_text.lines(BATCH, Letters(), coloured=False, masked=True))  # type: ignore[arg-type]
+    assert "    a{bc}" in shown and "    d{e}" in shown
 
 
 def test_colours_say_the_same() -> None:

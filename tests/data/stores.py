@@ -4,12 +4,13 @@ python stores.py CORPUS STORE WORKERS [VALIDATION]
 """
 
 import hashlib
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from corpora import TOKENIZER, resolve
+from corpora import TOKENIZER, opened, resolve
 
 from codex_jax import config
 from codex_jax.data import pipeline, plan
@@ -28,12 +29,12 @@ def settings_for(corpus: Path, store: Path, **changes: Any) -> config.Config:
 
 
 def build(settings: config.Config, between: Callable[[], None] = lambda: None) -> Store:
-    (made,) = made_stores.make(settings, pipeline.open_mixture(settings.data), TOKENIZER, between)
+    (made,) = made_stores.make(settings, opened(settings), TOKENIZER, between)
     return made
 
 
 def open_stream(settings: config.Config, batch_size: int = 8, shard: tuple[int, int] = (0, 1)) -> Any:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size, shard)
+    return pipeline.train_stream(settings, opened(settings), TOKENIZER, batch_size, shard)
 
 
 def contents(store: Path) -> dict[str, str]:
@@ -49,6 +50,21 @@ def digest(*parts: Batch) -> str:
         for array in arrays:
             total.update(array.tobytes())
     return total.hexdigest()
+
+
+def check_resume_and_workers(path: Path) -> None:
+    """See that a stream of a file of some hundred rows resumes, and that worker processes yield the same."""
+    batches = []
+    for workers in (0, 2):
+        stream = open_stream(resolve(data__paths=(str(path),), data__workers=workers))
+        found = [(digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(20)]
+        stream.close()
+        batches.append([one for one, _ in found])
+    assert batches[0] == batches[1] and len(set(batches[0])) == 20
+    resumed = open_stream(resolve(data__paths=(str(path),)))
+    resumed.restore(found[7][1])
+    assert digest(next(resumed)) == found[8][0]
+    resumed.close()
 
 
 if __name__ == "__main__":

@@ -1,21 +1,17 @@
 """ArrayRecord: every record once, whatever the groups and units; bad ones by their number; damage named, resumed."""
 
 import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stores
-from corpora import TOKENIZER, resolve, text
+from corpora import TOKENIZER, flipped, opened, read, resolve, text
 
 from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout, pipeline, plan
-from codex_jax.data.reader import Reader
-from codex_jax.data.report import Report
+from codex_jax.data import pipeline, plan
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -34,14 +30,6 @@ def write(path: Path, records: list[bytes], group: int = 1, more: str = "") -> P
 
 def rows(count: int, start: int = 0) -> list[bytes]:
     return [json.dumps({"text": text(number)}).encode() for number in range(start, start + count)]
-
-
-def read(*paths: Path, **changes: Any) -> tuple[list[str], Report]:
-    data = resolve(data__paths=tuple(map(str, paths)), **changes).data
-    corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
-    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
-    return ["|".join(texts) for texts in found], report
 
 
 @pytest.mark.parametrize("more", ["", ",uncompressed", ",transpose:true"])
@@ -114,13 +102,9 @@ def test_damaged_file_is_named(tmp_path: Path, damage: Any) -> None:
 
 
 def test_flipped_bits_never_change_a_document(tmp_path: Path) -> None:
-    path, draw, found = write(tmp_path / "a.array_record", rows(900), 30, ",uncompressed"), random.Random(0), set()
-    whole, want = path.read_bytes(), [text(number) for number in range(900)]
-    for _ in range(40):
-        content = bytearray(whole)
-        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        path.unlink()
-        path.write_bytes(content)
+    path, found = write(tmp_path / "a.array_record", rows(900), 30, ",uncompressed"), set()
+    want = [text(number) for number in range(900)]
+    for _ in flipped(path, 40):
         try:
             assert read(path)[0] == want  # the bit was one of the padding
             found.add("padding")
@@ -135,19 +119,7 @@ def test_file_without_records_has_nothing_to_learn(tmp_path: Path) -> None:
 
 
 def test_stream_resumes_and_workers_yield_the_same(tmp_path: Path) -> None:
-    path = write(tmp_path / "a.array_record", rows(700), 5, ",uncompressed")
-    batches = []
-    for workers in (0, 2):
-        settings = resolve(data__paths=(str(path),), data__workers=workers)
-        stream = stores.open_stream(settings)
-        found = [(stores.digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(20)]
-        stream.close()
-        batches.append([digest for digest, _ in found])
-    assert batches[0] == batches[1] and len(set(batches[0])) == 20
-    resumed = stores.open_stream(resolve(data__paths=(str(path),)))
-    resumed.restore(found[7][1])
-    assert stores.digest(next(resumed)) == found[8][0]
-    resumed.close()
+    stores.check_resume_and_workers(write(tmp_path / "a.array_record", rows(700), 5, ",uncompressed"))
 
 
 def test_store_holds_the_documents_of_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +139,7 @@ def test_store_holds_the_documents_of_the_records(tmp_path: Path, monkeypatch: p
 def test_tokenizer_is_trained_on_the_records(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CODEX_CACHE_DIR", str(tmp_path / "cache"))
     settings = resolve(data__paths=(str(write(tmp_path / "a.array_record", rows(200), 5)),))
-    made = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data))
+    made = pipeline.make_tokenizer(settings, opened(settings))
     assert made.decode(made.encode([text(3)])[0]) == text(3) and TOKENIZER.vocab_size == made.vocab_size
 
 

@@ -1,21 +1,15 @@
 """Arrow IPC: every row once, whatever the batches and units; bad rows by their number; damage and extras named."""
 
-import json
-import random
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import stores
-from corpora import resolve, text
+from corpora import flipped, read, text
 
-from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout, plan
-from codex_jax.data.reader import Reader
-from codex_jax.data.report import Report
+from codex_jax.data import plan
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -24,7 +18,10 @@ ipc = pytest.importorskip("pyarrow.ipc", reason="needs the extra hf")
 
 
 def write(path: Path, rows: list[dict[str, Any]], batch: int, **options: Any) -> Path:
-    table = pyarrow.Table.from_pylist(rows)
+    return write_table(path, pyarrow.Table.from_pylist(rows), batch, **options)
+
+
+def write_table(path: Path, table: Any, batch: int, **options: Any) -> Path:
     kind = options.pop("kind", ipc.new_stream)
     with kind(str(path), table.schema, options=ipc.IpcWriteOptions(**options)) as file:
         file.write_table(table, batch)
@@ -33,14 +30,6 @@ def write(path: Path, rows: list[dict[str, Any]], batch: int, **options: Any) ->
 
 def numbered(count: int, start: int = 0) -> list[dict[str, Any]]:
     return [{"id": number, "text": text(number), "more": "x" * 50} for number in range(start, start + count)]
-
-
-def read(*paths: Path, **changes: Any) -> tuple[list[str], Report]:
-    data = resolve(data__paths=tuple(map(str, paths)), **changes).data
-    corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
-    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
-    return ["|".join(texts) for texts in found], report
 
 
 @pytest.mark.parametrize("kind", [ipc.new_stream, ipc.new_file])
@@ -65,7 +54,28 @@ def test_bad_row_is_named_by_its_number(tmp_path: Path) -> None:
     rows = [{"text": None if number == 5 else text(number)} for number in range(9)]
     found, report = read(write(tmp_path / "a.arrow", rows, 2), data__window_bytes=1024)
     assert len(found) == 8
-    assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but a NoneType"
+    assert str(report.rows[0]) == f"{tmp_path}/a.arrow:6: field 'text' is not a string but null"
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string", "string_view"])
+def test_row_that_is_no_utf8_is_a_bad_one_and_the_others_are_read(tmp_path: Path, kind: str) -> None:
+    texts = [b"caf\xe9, of a text" if number == 300 else text(number).encode() for number in range(310)]
+    made = pyarrow.array(texts, pyarrow.binary()).cast(kind.replace("string", "binary")).view(kind)
+    path = write_table(tmp_path / "a.arrow", pyarrow.table({"text": made}), 100)
+    found, report = read(path)
+    assert found == [text(number) for number in range(310) if number != 300]
+    assert [(row.line, row.reason) for row in report.rows] == [(301, "not UTF-8")]
+
+
+def test_message_that_is_no_utf8_costs_its_chat_alone(tmp_path: Path) -> None:
+    said = pyarrow.array([b"a", b"b", b"c\xff", b"d"], pyarrow.binary()).view("string")
+    role = pyarrow.array(["user", "assistant"] * 2)
+    messages = pyarrow.ListArray.from_arrays(
+        [0, 2, 4], pyarrow.StructArray.from_arrays([role, said], ["role", "content"])
+    )
+    path = write_table(tmp_path / "a.arrow", pyarrow.table({"messages": messages}), 100)
+    found, report = read(path)
+    assert found == ["a|b"] and [(row.line, row.reason) for row in report.rows] == [(2, "not UTF-8")]
 
 
 def test_table_without_the_columns_has_no_document(tmp_path: Path) -> None:
@@ -101,12 +111,8 @@ def test_what_is_no_arrow_file_is_named(tmp_path: Path, content: bytes) -> None:
 
 
 def test_flipped_bits_are_named_or_change_text_alone_and_never_end_the_process(tmp_path: Path) -> None:
-    path, draw, named = write(tmp_path / "a.arrow", numbered(60), 10), random.Random(0), 0
-    whole = path.read_bytes()
-    for _ in range(400):
-        content = bytearray(whole)
-        content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
-        path.write_bytes(content)
+    path, named = write(tmp_path / "a.arrow", numbered(60), 10), 0
+    for _ in flipped(path, 400):
         try:
             assert read(path)[1].read <= 60
         except AssetError as error:
@@ -124,17 +130,7 @@ def test_columns_by_dictionary_are_refused(tmp_path: Path) -> None:
 
 
 def test_stream_resumes_and_workers_yield_the_same(tmp_path: Path) -> None:
-    path, batches = write(tmp_path / "a.arrow", numbered(700), 20), []
-    for workers in (0, 2):
-        stream = stores.open_stream(resolve(data__paths=(str(path),), data__workers=workers))
-        found = [(stores.digest(next(stream)), json.loads(json.dumps(stream.state()))) for _ in range(20)]
-        stream.close()
-        batches.append([digest for digest, _ in found])
-    assert batches[0] == batches[1] and len(set(batches[0])) == 20
-    resumed = stores.open_stream(resolve(data__paths=(str(path),)))
-    resumed.restore(found[7][1])
-    assert stores.digest(next(resumed)) == found[8][0]
-    resumed.close()
+    stores.check_resume_and_workers(write(tmp_path / "a.arrow", numbered(700), 20))
 
 
 def test_store_holds_every_row_in_one_split(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tokenizers
-from corpora import TOKENIZER, resolve, text
+from corpora import TOKENIZER, opened, resolve, text
 
 from codex_jax.data import chat, encoding, layout, pipeline
 from codex_jax.data.documents import Piece, Turn
@@ -150,7 +150,7 @@ def test_template_that_cannot_be_used_is_a_wrong_config(template: str, message: 
 def stream_of(path: Path, rows: list[Any], tokenizer: JsonTokenizer, **changes: Any) -> pipeline.TrainStream:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = resolve(data__paths=(str(path),), data__validation_fraction=0.01, **changes)
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), tokenizer, 1)
+    return pipeline.train_stream(settings, opened(settings), tokenizer, 1)
 
 
 def row(*messages: tuple[str, str]) -> dict[str, Any]:

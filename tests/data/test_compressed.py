@@ -5,6 +5,7 @@ import gzip
 import itertools
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,9 +16,10 @@ import numpy as np
 import pytest
 import stores
 import zstandard
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
-from codex_jax import config
+from codex_jax import cache, config, console
+from codex_jax.cli import app
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
 from codex_jax.data.batch import Batch
@@ -136,7 +138,7 @@ NUMBERS = {"x y": range(100), "🙂\n": range(100, 200), "plain": range(200, 300
     ("name", "content", "message"),
     [
         ("a.jsonl.gz", b"", "a.jsonl.gz is empty"),
-        ("a.jsonl.gz", gzip.compress(b""), "are empty"),
+        ("a.jsonl.gz", gzip.compress(b""), "is empty"),
         ("a.txt.zst", zstandard.compress("some text".encode("utf-16")), "a.txt.zst is UTF-16 or UTF-32"),
         ("a.txt.gz", gzip.compress("some text".encode("utf-16-le") * 9), "NUL: it is UTF-16"),
         ("a.parquet.gz", b"PAR1", "a.parquet.gz is compressed, which data.source=parquet cannot read"),
@@ -221,7 +223,7 @@ def test_run_goes_on_after_a_damaged_file_and_the_counts_add_up(tmp_path: Path) 
 
 def epoch(settings: Any) -> Report:
     """What became of every document of one epoch."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     windows = -(-mixture[0].corpus.num_bytes // settings.data.window_bytes)
     stream, total = pipeline.train_stream(settings, mixture, TOKENIZER, 1), Report()
     try:
@@ -254,7 +256,7 @@ def settings_for(path: Path, **changes: Any) -> Any:
 
 
 def open_stream(settings: Any, batch_size: int = 4) -> Any:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size)
+    return pipeline.train_stream(settings, opened(settings), TOKENIZER, batch_size)
 
 
 def take(stream: Any, count: int) -> list[tuple[Batch, list[Report], dict[str, Any]]]:
@@ -270,7 +272,7 @@ def test_resume_is_exact_at_every_batch_across_epochs(files: Path) -> None:
     whole = take(stream, 220)
     stream.close()
     windows = len({state["window"] for _, _, state in whole})
-    assert windows > -(-pipeline.open_mixture(settings_for(files).data)[0].corpus.num_bytes // 1024)
+    assert windows > -(-opened(settings_for(files))[0].corpus.num_bytes // 1024)
     resumed = open_stream(settings_for(files), 32)
     for at in range(0, 218, 9):
         resumed.restore(whole[at][2])
@@ -296,7 +298,7 @@ def test_worker_processes_change_neither_order_nor_resume(files: Path) -> None:
 
 def test_every_epoch_reads_each_document_once_files_shuffled_and_each_in_order(files: Path) -> None:
     settings = settings_for(files)
-    (part,) = pipeline.open_mixture(settings.data)
+    (part,) = opened(settings)
     corpus, order = part.corpus, pipeline.train_stream(settings, (part,), TOKENIZER, 1)._build.order
     seen = set()
     for number in range(4):
@@ -317,7 +319,7 @@ def test_position_of_a_shuffled_order_is_refused(files: Path) -> None:
     stream = open_stream(settings_for(files))
     state = json.loads(json.dumps(stream.state()))
     del state["fingerprint"]["data.order"]
-    with pytest.raises(AssetError, match=r"data\.order: None, now 'files, each read forwards'"):
+    with pytest.raises(AssetError, match=r"data\.order: nothing, now 'files, each read forwards'"):
         stream.restore(state)
     stream.close()
 
@@ -357,10 +359,33 @@ def test_settings_name_the_expansion_where_it_decides_documents(tmp_path: Path) 
         stores.open_stream(stores.settings_for(path, tmp_path / "store", data__max_expansion=50.0))
 
 
-def test_lost_rest_of_a_file_is_said_once_when_a_store_is_built(tmp_path: Path, capsys: Any) -> None:
+@pytest.mark.parametrize("command", [["show", "--batch=300"], ["build"], ["split", "--out=parts"]])
+def test_lost_rest_of_a_file_is_said_once_by_every_command(
+    tmp_path: Path, command: list[str], capsys: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     path, _ = broken(tmp_path, ".gz", "torn")
-    stores.build(stores.settings_for(path, tmp_path / "store"))
-    assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+    given = {"data.paths": path, "data.max_quarantined": 1}
+    if command[0] != "split":
+        given |= {"data.sequence_length": 32, "tokenizer.vocab_size": 300}
+    flags = [f"--config.{name}={value}" for name, value in given.items()]
+    gpt2 = Path(__file__).resolve().parents[2] / "configs/gpt2.py:tiny"
+    for _ in range(2):  # one command knows nothing of another
+        capsys.readouterr()
+        assert app.main(["data", *command, f"--config={gpt2}", *flags]) == 0
+        assert capsys.readouterr().err.count("the rest of the file is not read, ") == 1
+        shutil.rmtree(tmp_path / "parts", ignore_errors=True)
+        shutil.rmtree(cache.directory("stores"), ignore_errors=True)
+
+
+def test_lost_rest_of_a_file_is_said_once_in_training_and_validation(tmp_path: Path, capsys: Any) -> None:
+    settings = settings_for(broken(tmp_path, ".gz", "torn")[0], data__max_quarantined=1.0)
+    mixture = opened(settings)
+    console.prepare()
+    _, held_out = pipeline.validation_batches(settings, mixture, TOKENIZER, 400)
+    accounts.write_exceptions(writer.Nowhere(), 0, "validation", held_out)
+    accounts.write_exceptions(writer.Nowhere(), 1, "train", epoch(settings))
+    assert held_out.rows and capsys.readouterr().err.count("the rest of the file is not read, ") == 1
 
 
 # Files that change
@@ -440,7 +465,7 @@ def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path:
     path, _ = broken(tmp_path, ".gz", "torn")
     settings = settings_for(path)
     with writer.open_writer(
-        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings)
+        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings), tags={}
     ) as made:
         accounts.write_exceptions(made, 1, "train", read(path)[1])
     (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]

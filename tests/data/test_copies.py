@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
 from codex_jax import config
 from codex_jax.data import pipeline, stores
@@ -28,7 +28,7 @@ def files(tmp_path: Path) -> dict[str, Any]:
 
 def epoch(settings: config.Config) -> tuple[set[int], Report]:
     """The numbers of the documents in the first rows of the training stream, an epoch and more, and its counts."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     if settings.data.mode == "store":
         stores.make(settings, mixture, TOKENIZER)
     stream = pipeline.train_stream(settings, mixture, TOKENIZER, 1)
@@ -73,18 +73,18 @@ def test_a_copy_is_found_in_another_kind_of_file_and_another_source(tmp_path: Pa
     settings = config.default()
     config.add_source(settings, "rows", paths=(str(rows),))
     config.add_source(settings, "table", paths=(str(held_out),), validation_paths=(str(held_out),))
-    data = config.resolve(settings.to_dict()).data
-    found = {part.name: part for part in pipeline.open_mixture(data)}
+    made = config.resolve(settings.to_dict())
+    found = {part.name: part for part in opened(made)}
     assert found["rows"].copies.digests_D.size == 2
     assert found["rows"].copies.content()
-    (kept, _) = pipeline.open_mixture(dataclasses.replace(data, duplicates="keep"))
+    (kept, _) = opened(dataclasses.replace(made, data=dataclasses.replace(made.data, duplicates="keep")))
     assert not kept.copies.content()
 
 
 def test_position_is_one_of_these_copies(files: dict[str, Any], tmp_path: Path) -> None:
     def fingerprint(**changes: Any) -> Any:
         settings = resolve(**{**files, **changes})
-        stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
+        stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 1)
         stream.close()
         return stream.fingerprint
 

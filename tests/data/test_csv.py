@@ -46,7 +46,7 @@ def test_bad_rows_are_named_by_line_and_others_delivered(tmp_path: Path) -> None
     found, report = read(tmp_path / "a.csv", content, data__max_line_bytes=100)
     assert found == ["two\nlines", "good", "last"]
     assert [(row.line, row.reason) for row in report.rows] == [
-        (4, "has 1 fields, the first row names 2"),
+        (4, "has 1 field, the first row names 2"),
         (6, "not UTF-8"),
         (7, "longer than data.max_line_bytes=100"),
     ]

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 import psutil
 import pytest
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
 from codex_jax import config
 from codex_jax.data import pipeline
 from codex_jax.data.batch import Batch
-from codex_jax.data.report import Quarantine, Quarantined, Report
+from codex_jax.data.report import Blocked, Quarantine, Quarantined, Report
 from codex_jax.errors import AssetError, TrainingStopped
 
 
@@ -35,7 +35,7 @@ def settings_for(*paths: Path, **changes: Any) -> config.Config:
 
 
 def open_stream(settings: config.Config, batch_size: int = 4) -> pipeline.TrainStream:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size)
+    return pipeline.train_stream(settings, opened(settings), TOKENIZER, batch_size)
 
 
 def take(stream: pipeline.TrainStream, count: int) -> list[tuple[Batch, list[Report], dict[str, Any]]]:
@@ -58,7 +58,7 @@ def first_epoch(settings: config.Config) -> Report:
     """What became of every document of one epoch."""
     stream, total = open_stream(settings, 1), Report()
     windows = stream.state()["window"]
-    while windows < pipeline.open_mixture(settings.data)[0].corpus.num_bytes / settings.data.window_bytes:
+    while windows < opened(settings)[0].corpus.num_bytes / settings.data.window_bytes:
         next(stream)
         windows = stream.state()["window"]
         for report in stream.take_reports():
@@ -177,7 +177,7 @@ def test_an_epoch_trains_each_document_of_the_split_once(rows: Path) -> None:
 
 
 def held_out_bytes(settings: config.Config) -> int:
-    corpus = pipeline.open_mixture(settings.data)
+    corpus = opened(settings)
     return pipeline.validation_batches(settings, corpus, TOKENIZER, 64)[1].bytes
 
 
@@ -199,7 +199,7 @@ def test_adding_a_file_moves_no_document_to_the_other_split(tmp_path: Path, rows
     held = []
     for paths in ([rows], [rows, more]):
         settings = settings_for(*paths, eval__num_batches=50)
-        batches, report = pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 8)
+        batches, report = pipeline.validation_batches(settings, opened(settings), TOKENIZER, 8)
         held.append("".join(TOKENIZER.decode(row) for batch in batches for row in batch.tokens_BL))
         assert report.trained + report.held_out == report.read == 60 * len(paths)
     before, after = ({n for n in range(60) if f"document {n}:" in joined} for joined in held)
@@ -210,7 +210,7 @@ def test_validation_does_not_depend_on_the_seed_and_fills_up_with_padding(rows: 
     made = []
     for seed in (0, 1):
         settings = settings_for(rows, run__seed=seed, eval__num_batches=500)
-        made.append(pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 7)[0])
+        made.append(pipeline.validation_batches(settings, opened(settings), TOKENIZER, 7)[0])
     assert len(made[0]) == len(made[1]) and all(map(same, *made))
     assert all(batch.tokens_BL.shape == (7, 16) for batch in made[0])
     assert made[0][-1].weights_BL[-1].sum() == 0
@@ -218,14 +218,14 @@ def test_validation_does_not_depend_on_the_seed_and_fills_up_with_padding(rows: 
 
 def test_validation_stops_reading_when_it_has_enough(rows: Path) -> None:
     settings = settings_for(rows, eval__num_batches=1)
-    batches, report = pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 2)
+    batches, report = pipeline.validation_batches(settings, opened(settings), TOKENIZER, 2)
     assert len(batches) == 1 and report.read < 60
 
 
 def test_validation_paths_leave_all_of_the_paths_to_training(tmp_path: Path, rows: Path) -> None:
     other = write_jsonl(tmp_path / "other.jsonl", range(900, 910))
     settings = settings_for(rows, data__validation_paths=(str(other),))
-    corpus = pipeline.open_mixture(settings.data)
+    corpus = opened(settings)
     assert pipeline.validation_batches(settings, corpus, TOKENIZER, 4)[1].trained == 10
     report = first_epoch(settings)
     assert (report.read, report.trained, report.held_out) == (60, 60, 0)
@@ -234,7 +234,7 @@ def test_validation_paths_leave_all_of_the_paths_to_training(tmp_path: Path, row
 def test_empty_validation_split_names_the_setting(tmp_path: Path) -> None:
     settings = settings_for(write_jsonl(tmp_path / "few.jsonl", range(3)), data__validation_fraction=1e-6)
     with pytest.raises(AssetError, match=r"data\.validation_fraction=1e-06 holds out none of 3 documents"):
-        pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 4)
+        pipeline.validation_batches(settings, opened(settings), TOKENIZER, 4)
 
 
 def test_redacted_text_is_not_learnt_and_is_reported_without_its_text(tmp_path: Path) -> None:
@@ -292,6 +292,46 @@ def test_safety_switched_off_keeps_the_text(tmp_path: Path) -> None:
     assert "someone@example.com" in TOKENIZER.decode(next(stream).tokens_BL[0])
     assert stream.fingerprint["data.safety"] == "off"
     stream.close()
+
+
+def test_a_policy_that_changes_on_the_way_changes_neither_what_is_read_nor_what_is_said_of_it(tmp_path: Path) -> None:
+    rules = tmp_path / "policy.yaml"
+    path = write_jsonl(tmp_path / "rows.jsonl", range(9))
+    rules.write_text("version: 1\nrules:\n  - {id: quick, literals: [quick]}\n")
+    settings = settings_for(path, data__validation_fraction=1e-9, data__sequence_length=64, safety__policy=str(rules))
+    mixture = opened(settings)
+    rules.write_text("version: 1\nrules:\n  - {id: other, literals: [otherwise]}\n")
+    stream = pipeline.train_stream(settings, mixture, TOKENIZER, 1)
+    next(stream)
+    (report,) = stream.take_reports()
+    stream.close()
+    assert set(report.safety) == {"redact/quick"}
+    assert stream.fingerprint["data.safety"] == mixture[0].gate.content() != opened(settings)[0].gate.content()
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_block_that_stops_brings_what_was_found_in_its_document(tmp_path: Path, workers: int) -> None:
+    rules = tmp_path / "policy.yaml"
+    rules.write_text("version: 1\nextends: default\nrules:\n  - {id: deny, literals: [forbidden], action: block}\n")
+    path = write_jsonl(tmp_path / "rows.jsonl", range(60))
+    with open(path, "a") as file:
+        file.write(json.dumps({"text": "of a@b.org, forbidden"}) + "\n")
+    settings = settings_for(
+        path,
+        data__validation_fraction=1e-9,
+        data__workers=workers,
+        safety__policy=str(rules),
+        safety__on_block="stop",
+    )
+    stream = open_stream(settings)
+    with pytest.raises(Blocked, match=r"rows\.jsonl:61 .*: blocked by deny; take the document out") as stopped:
+        for _ in range(200):
+            next(stream)
+    stream.close()
+    report = stopped.value.report
+    assert (report.read, report.blocked, report.safety) == (1, 1, {"redact/email": 1, "block/deny": 1})
+    found = [(one.rule, one.action, one.start) for one in report.findings]
+    assert found == [("email", "redact", 3), ("deny", "block", 12)]
 
 
 def broken(path: Path, good: int, bad: int) -> Path:
@@ -434,7 +474,7 @@ def test_tokenizer_trained_on_the_corpus_sees_neither_secrets_nor_validation(tmp
     rows = [{"text": f"word{n} someone@example.com " * 5} for n in range(40)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     settings = settings_for(path, tokenizer__vocab_size=600)
-    corpus = pipeline.open_mixture(settings.data)
+    corpus = opened(settings)
     made = pipeline.make_tokenizer(settings, corpus)
     assert made.digest == pipeline.make_tokenizer(settings, corpus).digest
     vocabulary = {made.decode([index]) for index in range(made.vocab_size)}
@@ -450,7 +490,7 @@ def test_cached_tokenizer_is_the_one_its_settings_would_train(tmp_path: Path, mo
     for cache in ("shared", "shared", "alone"):
         monkeypatch.setenv("CODEX_CACHE_DIR", str(tmp_path / cache))
         settings = settings_for(path, data__window_bytes=65_536 if digests else 1024, **changes)
-        digests[cache] = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data)).digest
+        digests[cache] = pipeline.make_tokenizer(settings, opened(settings)).digest
     assert digests["shared"] == digests["alone"]
 
 

@@ -69,10 +69,10 @@ def test_calls_are_bounded_in_texts_and_in_length(sizes: list[int], calls: list[
 
 PROGRAM = """
 import resource, sys
-from corpora import TOKENIZER, resolve
+from corpora import TOKENIZER, opened, resolve
 from codex_jax.data import pipeline
 settings = resolve(data__paths=(sys.argv[1],), data__validation_fraction=1e-9, data__max_line_bytes=1 << 26)
-stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
+stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 1)
 next(stream)
 stream.close()
 print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)

@@ -35,7 +35,7 @@ def settings_of(directory: Path, **changes: Any) -> config.Config:
 
 
 def stream_of(settings: config.Config) -> pipeline.Stream:
-    return pipeline.train_stream(settings, pipeline.open_mixture(settings.data), corpora.TOKENIZER, 4)
+    return pipeline.train_stream(settings, corpora.opened(settings), corpora.TOKENIZER, 4)
 
 
 def test_sources_come_in_the_shares_of_their_weights(tmp_path: Path) -> None:
@@ -68,7 +68,7 @@ def test_mixture_resumes_anywhere_whatever_the_workers(tmp_path: Path, workers: 
 @pytest.fixture
 def stored(tmp_path: Path) -> config.Config:
     settings = settings_of(tmp_path, **{"data.mode": "store", "data.store": str(tmp_path / "store")})
-    stores.make(settings, pipeline.open_mixture(settings.data), corpora.TOKENIZER)
+    stores.make(settings, corpora.opened(settings), corpora.TOKENIZER)
     return settings
 
 
@@ -87,7 +87,7 @@ def test_stores_of_a_mixture_come_in_the_shares_of_their_weights(stored: config.
 
 
 def test_every_row_of_every_store_comes_once_in_its_epoch(stored: config.Config) -> None:
-    mixture = pipeline.open_mixture(stored.data)
+    mixture = corpora.opened(stored)
     blend = stores._blend(stored, mixture, stores._found(stored, mixture, corpora.TOKENIZER), "train", 0)
     found_B, numbers_B = blend.deal(np.arange(40_000))
     for place, count in enumerate(blend.counts):
@@ -103,7 +103,7 @@ def test_every_row_of_every_store_comes_once_in_its_epoch(stored: config.Config)
 
 @pytest.mark.parametrize("hosts", [1, 2, 4])
 def test_batches_of_stores_are_the_same_from_any_place_and_for_any_hosts(stored: config.Config, hosts: int) -> None:
-    straight, mixture = stream_of(stored), pipeline.open_mixture(stored.data)
+    straight, mixture = stream_of(stored), corpora.opened(stored)
     batches = [next(straight) for _ in range(300)]
     state = json.loads(json.dumps(stream_of(stored).state())) | {"row": 4 * 290}
     for host in range(hosts):
@@ -115,7 +115,7 @@ def test_batches_of_stores_are_the_same_from_any_place_and_for_any_hosts(stored:
 
 
 def test_validation_draws_no_row_twice(stored: config.Config) -> None:
-    batches, report = pipeline.validation_batches(stored, pipeline.open_mixture(stored.data), corpora.TOKENIZER, 4)
+    batches, report = pipeline.validation_batches(stored, corpora.opened(stored), corpora.TOKENIZER, 4)
     rows = [tuple(row) for batch in batches for row in batch.tokens_BL if row.any()]
     assert len(rows) == len(set(rows)) > 8 and report.trained > 10
 
@@ -146,6 +146,9 @@ def test_source_can_be_named_on_the_command_line(tmp_path: Path) -> None:
     ("changes", "complaint"),
     [
         ({"data.paths": ("x",)}, "data.mix names the sources: leave out data.paths"),
+        ({"data.text_field": "x"}, "leave out data.text_field, or say it of a source: data.mix.prose.text_field"),
+        ({"data.document": "line"}, "data.mix names the sources: leave out data.document"),
+        ({"data.mix.rows.document": "line"}, None),
         ({"data.mix.rows.paths": ()}, "data.mix.rows names neither files nor a source: set data.mix.rows.paths"),
         ({"data.mix.rows.weight": 0.0}, "data.mix.rows has none: give all of them one, or none"),
         ({"data.mix.rows.source": "stdlib"}, "data.mix.rows.source=stdlib reads no data.mix.rows.paths"),
@@ -159,7 +162,7 @@ def test_source_can_be_named_on_the_command_line(tmp_path: Path) -> None:
 )
 def test_contradictions_name_the_source(tmp_path: Path, changes: dict[str, Any], complaint: str | None) -> None:
     if complaint is None:
-        assert settings_of(tmp_path, **changes).data.mix["rows"].paths == ()
+        settings_of(tmp_path, **changes)
         return
     with pytest.raises(ConfigError) as refused:
         settings_of(tmp_path, **changes)

@@ -5,14 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from corpora import resolve, text
+from corpora import read, text
 
-from codex_jax.data import corpus as corpora_of
-from codex_jax.data import layout
-from codex_jax.data.reader import Reader
-from codex_jax.data.report import Report
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety.gate import Gate
 
 
 pytestmark = pytest.mark.data
@@ -21,16 +16,12 @@ parquet = pytest.importorskip("pyarrow.parquet")
 
 
 def write(path: Path, rows: list[dict[str, Any]], group: int) -> Path:
-    parquet.write_table(pyarrow.Table.from_pylist(rows), path, row_group_size=group)
+    return write_table(path, pyarrow.Table.from_pylist(rows), group)
+
+
+def write_table(path: Path, table: Any, group: int) -> Path:
+    parquet.write_table(table, path, row_group_size=group)
     return path
-
-
-def read(path: Path, **changes: Any) -> tuple[list[str], Report]:
-    data = resolve(data__paths=(str(path),), **changes).data
-    corpus, report = corpora_of.open_corpus(data, "data"), Report()
-    reader = Reader(corpus=corpus, data=data, gate=Gate(policy=None), split="all", layout=layout.contents)
-    found = [[piece.text for piece in pieces] for pieces in reader.read(range(corpus.num_units), report)]
-    return ["|".join(texts) for texts in found], report
 
 
 @pytest.mark.parametrize("group", [1, 7, 300, 1000])
@@ -53,7 +44,41 @@ def test_bad_row_is_named_by_its_number(tmp_path: Path) -> None:
     rows = [{"text": None if number == 5 else text(number)} for number in range(9)]
     found, report = read(write(tmp_path / "a.parquet", rows, 2))
     assert len(found) == 8
-    assert str(report.rows[0]) == f"{tmp_path}/a.parquet:6: field 'text' is not a string but a NoneType"
+    assert str(report.rows[0]) == f"{tmp_path}/a.parquet:6: field 'text' is not a string but null"
+
+
+@pytest.mark.parametrize("kind", ["string", "large_string"])
+def test_row_that_is_no_utf8_is_a_bad_one_and_the_others_are_read(tmp_path: Path, kind: str) -> None:
+    texts = [b"caf\xe9, of a text" if number == 300 else text(number).encode() for number in range(310)]
+    made = pyarrow.array(texts, pyarrow.binary()).cast(kind.replace("string", "binary")).view(kind)
+    path = write_table(tmp_path / "a.parquet", pyarrow.table({"text": made}), 100)
+    found, report = read(path)
+    assert found == [text(number) for number in range(310) if number != 300]
+    assert [(row.line, row.reason) for row in report.rows] == [(301, "not UTF-8")]
+
+
+def test_message_that_is_no_utf8_costs_its_chat_alone(tmp_path: Path) -> None:
+    said = pyarrow.array([b"a", b"b", b"c\xff", b"d"], pyarrow.binary()).view("string")
+    role = pyarrow.array(["user", "assistant"] * 2)
+    messages = pyarrow.ListArray.from_arrays(
+        [0, 2, 4], pyarrow.StructArray.from_arrays([role, said], ["role", "content"])
+    )
+    path = write_table(tmp_path / "a.parquet", pyarrow.table({"messages": messages}), 100)
+    found, report = read(path)
+    assert found == ["a|b"] and [(row.line, row.reason) for row in report.rows] == [(2, "not UTF-8")]
+
+
+def test_value_that_python_has_none_for_is_a_bad_row(tmp_path: Path) -> None:
+    path = write_table(tmp_path / "a.parquet", pyarrow.table({"text": pyarrow.array([1, 2**62], "timestamp[us]")}), 2)
+    reasons = [row.reason for row in read(path)[1].rows]
+    assert reasons == ["field 'text' is not a string but of type datetime", "a field cannot be read: OverflowError"]
+
+
+def test_name_of_a_column_that_is_no_utf8_is_named(tmp_path: Path) -> None:
+    path = write(tmp_path / "a.parquet", [{"text": "a", "name": "b"}], 1)
+    path.write_bytes(path.read_bytes().replace(b"name", b"\xffame"))
+    with pytest.raises(AssetError, match=r"a\.parquet is not a whole Parquet file"):
+        read(path)
 
 
 def test_table_without_the_columns_has_no_document(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 import stores
-from corpora import resolve, text
+from corpora import opened, resolve, text
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -91,8 +91,8 @@ def test_choice_decides_the_content_and_the_default_is_that_of_before(tmp_path: 
     contents = []
     for changes in ({}, {"data__document": "line"}):
         given = resolve(data__paths=(str(tmp_path / "a.txt"),), **changes)
-        (part,) = mixture.open_mixture(given.data)
-        contents.append(mixture.content(given, part))
+        (part,) = opened(given)
+        contents.append(mixture.content(part))
     assert "document" not in contents[0]
     assert contents[1] == {**contents[0], "document": "line"}
 
@@ -103,5 +103,5 @@ def test_store_of_other_documents_is_refused(tmp_path: Path, monkeypatch: pytest
     path.write_text("".join(text(number) + "\n" for number in range(60)))
     made = stores.build(stores.settings_for(path, tmp_path / "store", data__document="line"))
     assert sum(made.report(split).trained for split in plan.SPLITS) == 60
-    with pytest.raises(AssetError, match="document: 'line' in the store, None now"):
+    with pytest.raises(AssetError, match="document: 'line' in the store, nothing now"):
         stores.open_stream(stores.settings_for(path, tmp_path / "store"))

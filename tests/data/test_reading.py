@@ -72,10 +72,10 @@ BAD_LINES = {
     b"{'text': 'a'}": "not JSON",
     b'{"text": NaN}': "NaN is not a JSON number",
     b"[1, 2]": "not an object but a list",
-    b'"text"': "not an object but a str",
+    b'"text"': "not an object but a string",
     b'{"body": "a"}': "has no field 'text'",
-    b'{"text": 3}': "not a string but a int",
-    b'{"text": null}': "not a string but a NoneType",
+    b'{"text": 3}': "not a string but a number",
+    b'{"text": null}': "not a string but null",
     b'{"text": "\xff"}': "0xff at column 11 is not UTF-8",
     b'{"text": "\\ud800"}': "half of a surrogate pair",
     b'{"text": "' + b"x" * 300 + b'"}': "longer than data.max_line_bytes=256",
@@ -158,7 +158,7 @@ def test_standard_library_is_the_default_and_all_of_it_is_utf8() -> None:
         (lambda tmp: os.mkfifo(tmp / "pipe") or tmp / "pipe", "neither a file nor a directory"),
         (lambda tmp: wide(tmp / "wide.txt"), "is UTF-16 or UTF-32"),
         (lambda tmp: wide(tmp / "wide.txt", "utf-16-le"), r"wide\.txt are NUL: it is UTF-16"),
-        (lambda tmp: empty(tmp / "empty.txt").parent, "are empty"),
+        (lambda tmp: empty(tmp / "empty.txt").parent, r"all that data\.paths names is empty \(1 file\)"),
     ],
 )
 def test_path_that_leads_nowhere_is_refused(tmp_path: Path, make: object, message: str) -> None:
@@ -182,7 +182,7 @@ def wide(path: Path, encoding: str = "utf-16") -> Path:
         ("nowhere.txt", r"nowhere\.txt does not exist; correct data\.validation_paths"),
         ("*.none", r"no file matches .*; correct data\.validation_paths"),
         ("empty.txt", r"empty\.txt is empty; fill it or leave it out of data\.validation_paths"),
-        ("", r"all 1 files of data\.validation_paths are empty"),
+        ("", r"all that data\.validation_paths names is empty \(1 file\)"),
     ],
 )
 def test_validation_path_that_leads_nowhere_is_refused_by_its_key(tmp_path: Path, name: str, message: str) -> None:
@@ -208,17 +208,65 @@ def test_name_of_a_source_may_be_written_in_any_case(tmp_path: Path) -> None:
     assert (ours.source, ours.fingerprint) == ("stdlib", theirs.fingerprint)
 
 
+@pytest.mark.parametrize("paths", [(), ("rows.xml",)])
+def test_source_that_does_not_exist_is_told_from_one_without_files(paths: tuple[str, ...]) -> None:
+    there = r"there are: arrayrecord, arrow, csv, hf, jsonl, parquet, stdlib, text$"
+    with pytest.raises(ConfigError, match=r"^data\.source=xml does not exist; " + there):
+        open_paths(*paths, data__source="xml")
+    with pytest.raises(ConfigError, match=r"^data\.source=jsnl does not exist \(did you mean jsonl\?\); " + there):
+        open_paths(*paths, data__source="jsnl")
+    with pytest.raises(ConfigError, match=r"^data\.source=jsonl reads files: name them in data\.paths$"):
+        open_paths(data__source="jsonl")
+
+
+@pytest.mark.parametrize(
+    ("name", "changes", "ignored"),
+    [
+        ("a.jsonl", {"data__document": "line"}, "no file of data.source=jsonl is read by data.document=line"),
+        ("a.csv", {"data__document": "file"}, "no file of data.source=csv is read by data.document=file"),
+        (
+            "a.array_record",
+            {"data__document": "line"},
+            "no file of data.source=arrayrecord is read by data.document=line",
+        ),
+        ("a.jsonl", {"data__split_name": "test"}, "no file of data.source=jsonl is read by data.split_name=test"),
+        ("a.txt", {"data__split_name": "test"}, "no file of data.source=text is read by data.split_name=test"),
+        (
+            "a.txt",
+            {"data__text_field": "body", "data__messages_field": "chat"},
+            "no file of data.source=text is read by data.text_field=body and data.messages_field=chat",
+        ),
+        ("", {"data__prompt_field": "q"}, "no file of data.source=stdlib is read by data.prompt_field=q"),
+        (
+            "a.array_record",
+            {"data__text_field": "", "data__completion_field": "a"},
+            "no file of data.source=arrayrecord is read by data.completion_field=a",
+        ),
+    ],
+)
+def test_setting_that_the_files_do_not_read_is_refused(
+    tmp_path: Path, name: str, changes: dict[str, str], ignored: str
+) -> None:
+    if name:
+        (tmp_path / name).write_text("text\n")
+    with pytest.raises(ConfigError) as caught:
+        open_paths(*([tmp_path / name] if name else []), **changes)
+    assert str(caught.value) == f"{ignored}: leave that out"
+
+
+def test_setting_that_files_to_validate_on_read_is_taken(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("text\n")
+    rows = write_jsonl(tmp_path / "rows.jsonl", range(3))
+    open_paths(rows, data__validation_paths=(str(tmp_path / "a.txt"),), data__document="line")
+    open_paths(tmp_path / "a.txt", data__validation_paths=(str(rows),), data__text_field="body")
+
+
 def test_mixed_kinds_of_files_need_a_source(tmp_path: Path) -> None:
     write_jsonl(tmp_path / "a.jsonl", range(3))
     (tmp_path / "b.txt").write_text("text")
     with pytest.raises(ConfigError, match=r"a\.jsonl \(jsonl\) and .*b\.txt \(text\); name one in data\.source"):
         open_paths(tmp_path)
     assert len(open_paths(tmp_path, data__source="jsonl").files) == 1
-
-
-def test_unknown_source_names_the_nearest(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"no 'jsonlines'.*arrayrecord, arrow, csv, hf, jsonl, parquet, stdlib, text"):
-        open_paths(write_jsonl(tmp_path / "a.jsonl", range(3)), data__source="jsonlines")
 
 
 def test_file_that_changes_while_it_is_read_is_named(tmp_path: Path) -> None:

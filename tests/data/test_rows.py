@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from corpora import TOKENIZER, resolve
+from corpora import TOKENIZER, opened, resolve
 
 from codex_jax.data import pipeline, rows
 from codex_jax.data.batch import Batch
@@ -41,16 +41,19 @@ SECRET = "privateword"
 USER = {"role": "user", "content": SECRET}
 BAD_ROWS = [
     ({"prompt": SECRET}, "has no field 'text'"),
-    ({"prompt": SECRET, "completion": 3}, "field 'completion' is not a string but a int"),
-    ({"prompt": None, "completion": SECRET}, "field 'prompt' is not a string but a NoneType"),
+    ({"prompt": SECRET, "completion": 3}, "field 'completion' is not a string but a number"),
+    ({"prompt": None, "completion": SECRET}, "field 'prompt' is not a string but null"),
     ({"prompt": "\ud800", "completion": SECRET}, "field 'prompt' holds half of a surrogate pair"),
-    ({"messages": SECRET}, "'messages' is not a list of messages but a str"),
+    ({"messages": SECRET}, "'messages' is not a list of messages but a string"),
+    ({"prompt": SECRET, "completion": True}, "field 'completion' is not a string but true or false"),
+    ({"prompt": SECRET, "completion": 0.5}, "field 'completion' is not a string but a number"),
+    ({"prompt": SECRET, "completion": SECRET.encode()}, "field 'completion' is not a string but of type bytes"),
     ({"messages": []}, "'messages' is not a list of messages but empty"),
-    ({"messages": [USER, SECRET]}, "message 2 of field 'messages' is not an object but a str"),
+    ({"messages": [USER, SECRET]}, "message 2 of field 'messages' is not an object but a string"),
     ({"messages": [{"role": SECRET, "content": "a"}]}, "has a role that is none of system, user, assistant, tool"),
     ({"messages": [{"role": ["user"], "content": SECRET}]}, "has a role that is none of"),
-    ({"messages": [{"role": "user", "content": {"a": SECRET}}]}, "is not a string but a dict"),
-    ({"messages": [{"content": SECRET}]}, "has not just role and content, but 1 fields"),
+    ({"messages": [{"role": "user", "content": {"a": SECRET}}]}, "is not a string but an object"),
+    ({"messages": [{"content": SECRET}]}, "has not just role and content, but 1 field"),
     ({"messages": [{**USER, "tool_calls": [SECRET]}]}, "has not just role and content, but 3 fields"),
     ({"messages": [{**USER, "content": "\udc00" + SECRET}]}, "holds half of a surrogate pair"),
 ]
@@ -74,7 +77,7 @@ def write(path: Path, content: list[dict[str, object]]) -> Path:
 
 def first(path: Path, **changes: object) -> tuple[Batch, Report]:
     settings = resolve(data__paths=(str(path),), data__sequence_length=64, data__validation_fraction=0.01, **changes)
-    stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
+    stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 1)
     batch, total = next(stream), Report()
     for report in stream.take_reports():
         total.add(report)
@@ -119,7 +122,7 @@ def test_separator_belongs_to_the_instruction(tmp_path: Path) -> None:
 def test_tokenizer_learns_from_questions_too(tmp_path: Path) -> None:
     path = write(tmp_path / "a.jsonl", [{"prompt": "qqqqzzzz" * 20, "completion": f"a {n}"} for n in range(30)])
     settings = resolve(data__paths=(str(path),))
-    made = pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data))
+    made = pipeline.make_tokenizer(settings, opened(settings))
     assert made.encode(["qqqqzzzz" * 20])[0].size < 30
 
 
@@ -128,7 +131,7 @@ def test_fingerprint_names_the_fields(tmp_path: Path) -> None:
     prints = []
     for changes in ({}, {"data__prompt_field": "x"}, {"data__prompt_separator": "-"}):
         settings = resolve(data__paths=(str(path),), **changes)
-        stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
+        stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 1)
         prints.append(json.dumps(stream.fingerprint, sort_keys=True))
         stream.close()
     assert len(set(prints)) == 3

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from corpora import resolve
+from corpora import opened, resolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -95,7 +95,7 @@ def test_counts_are_whole_and_off_by_less_than_one(number: int, parts: list[int]
         ("0.6,0.6,-0.2", "has a part that is not above 0"),
         ("0.8,0.2,0", "has a part that is not above 0"),
         ("0.8,0.2,0.2", "adds up to 1.2, not 1"),
-        ("1", "has 1 parts"),
+        ("1", "has 1 part:"),
         ("0.4,0.3,0.2,0.1", "has 4 parts"),
         ("most,some", "is not a list of numbers"),
         ("1/0,1", "is not a list of numbers"),
@@ -194,7 +194,7 @@ def test_rows_that_cannot_be_read_are_counted_named_and_limited(
 def learnt(path: Path, **changes: Any) -> collections.Counter[tuple[Any, ...]]:
     """The pieces of the documents of a file as training has them."""
     settings = resolve(data__paths=(str(path),), data__document_bytes=16384, **changes)
-    (part,) = mixture.open_mixture(settings.data)
+    (part,) = opened(settings)
     training = layout.Training(separator="\n", template=layout.ChatTemplate(CHAT, ()))
     reader, report = mixture.reader(settings, (part, "all"), training), Report()
     found = collections.Counter(tuple(pieces) for pieces in reader.read(range(part.corpus.num_units), report))
@@ -254,7 +254,8 @@ def test_nothing_secret_is_written_unless_asked_for_aloud(tmp_path: Path, capsys
     facts = split_manifest.read(tmp_path / "out")
     assert facts["counts"]["findings"] == {"redact/email": 30} and facts["safety"] != "off"
     assert not [name for name, held in files(tmp_path / "out").items() if b"example.org" in held]
-    assert len((tmp_path / "out" / "safety.ndjson").read_text().splitlines()) == 30
+    found = [json.loads(line) for line in (tmp_path / "out" / "safety.ndjson").read_text().splitlines()]
+    assert len(found) == 30 and len({row["hash"] for row in found}) == 10  # of as many addresses
     capsys.readouterr()
     assert (
         split(rows, "--out", tmp_path / "raw", "--config.safety.enabled=false", "--config.safety.bypass_reason=a test")
@@ -302,11 +303,13 @@ def test_what_cannot_be_split_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
         "name the files to split": [],
         "are held out already": [rows, f"--config.data.validation_paths={rows}"],
         "split the files of each on their own": [f"--config.data.mix.a.paths={rows}"],
-        "does not exist": [tmp_path / "nowhere.jsonl"],
+        "nowhere.jsonl does not exist; correct PATH": [tmp_path / "nowhere.jsonl"],
+        "does not exist; correct data.paths": [f"--config.data.paths={tmp_path / 'nowhere.jsonl'}"],
+        "data.source=xml does not exist": [rows, "--config.data.source=xml"],
         "unknown argument --seeds=1": [rows, "--seeds=1"],
     }
     for expected, args in cases.items():
-        assert split(*args, "--out", out) == (3 if expected == "does not exist" else 2)
+        assert split(*args, "--out", out) == (3 if "; correct " in expected else 2)
         assert expected in capsys.readouterr().err
     out.mkdir()
     assert split(rows, "--out", out) == 0  # an empty directory is as good as none
@@ -314,6 +317,45 @@ def test_what_cannot_be_split_says_so(tmp_path: Path, capsys: pytest.CaptureFixt
     assert split(rows, "--out", out) == 2
     assert "is there already" in capsys.readouterr().err
     assert files(out) == before and sorted(os.listdir(tmp_path)) == ["out", "rows.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ("data.duplicates=drop", "data.duplicates: use --duplicates"),
+        ("data.test_fraction=0.2", "data.test_fraction: use --fractions"),
+        ("data.validation_fraction=0.2", "data.validation_fraction: use --fractions"),
+        ("data.mode=store", "data.mode: leave it out"),
+        ("data.packing=first_fit", "data.packing: leave it out"),
+        ("data.chat_template=a", "data.chat_template: leave it out"),
+        ("train.num_steps=5", "train.num_steps: leave it out"),
+        ("data.seed=3", "data.seed=3 contradicts this command, which has 4: leave it out"),
+        ("data.paths=a.jsonl", "data.paths=a.jsonl contradicts this command, which has ['"),
+    ],
+)
+def test_setting_that_changes_nothing_of_a_split_is_refused(
+    given: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = write(tmp_path / "rows.jsonl", numbered(30))
+    assert split(rows, "--out", tmp_path / "out", "--seed=4", f"--config.{given}") == 2
+    assert said in capsys.readouterr().err
+    assert os.listdir(tmp_path) == ["rows.jsonl"]
+
+
+def test_config_of_training_may_be_split_by_unless_it_has_fractions_of_its_own(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows, made = write(tmp_path / "rows.jsonl", numbered(30)), tmp_path / "c.py"
+    made.write_text(
+        "from codex_jax import config\n\n\ndef get_config():\n    settings = config.default()\n"
+        f"    settings.data.paths = ({str(rows)!r},)\n    settings.data.mode = 'store'\n    return settings\n"
+    )
+    settings = ["data.seed=4", "data.max_quarantined=0.5", "data.max_line_bytes=100", "data.window_bytes=2000"]
+    args = ["--out", tmp_path / "out", f"--config={made}", *(f"--config.{one}" for one in settings)]
+    assert split(*args) == 0
+    made.write_text(made.read_text().replace("mode = 'store'", "test_fraction = 0.1"))
+    assert split(*args) == 2
+    assert "data.test_fraction: use --fractions" in capsys.readouterr().err
 
 
 def test_place_that_cannot_be_written_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

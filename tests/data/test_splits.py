@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -37,8 +37,8 @@ def test_shares_of_nothing_and_the_ends_of_the_range() -> None:
 
 
 def in_splits(path: Path) -> dict[str, list[str]]:
-    data = resolve(data__paths=(str(path),), data__validation_fraction=0.2, data__test_fraction=0.2).data
-    corpus = pipeline.open_mixture(data)[0].corpus
+    settings = resolve(data__paths=(str(path),), data__validation_fraction=0.2, data__test_fraction=0.2)
+    corpus, data = opened(settings)[0].corpus, settings.data
     found = {}
     for split in SPLITS:
         reader, report = (
@@ -61,7 +61,7 @@ def test_union_of_splits_is_the_input_and_another_record_moves_none(tmp_path: Pa
 
 def seed_of(path: Path, **changes: int) -> int:
     settings = resolve(data__paths=(str(path),), **changes)
-    stream = pipeline.train_stream(settings, pipeline.open_mixture(settings.data), TOKENIZER, 1)
+    stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 1)
     stream.close()
     return stream.fingerprint["data.seed"]
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import stores
-from corpora import TOKENIZER, text, write_jsonl
+from corpora import TOKENIZER, opened, text, write_jsonl
 
 from codex_jax import digest
 from codex_jax.data import layout, mixture, packing, pipeline, plan, shard, table
@@ -44,7 +44,7 @@ def settings_for(rows: Path, **changes: Any) -> Any:
 
 def whole_stream(settings: Any, split: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """All tokens of a split, whether each is learnt and the number of its document, made without any store."""
-    (part,) = pipeline.open_mixture(settings.data)
+    (part,) = opened(settings)
     chosen = mixture.for_training(part) if split == "train" else mixture.for_validation(part)
     encoder = Encoder(
         reader=mixture.reader(settings, chosen, layout.for_training(settings.data, TOKENIZER)), tokenizer=TOKENIZER
@@ -133,6 +133,8 @@ def test_counts_add_up_and_exceptions_are_named_with_their_place(rows: Path) -> 
     assert manifest["splits"]["train"]["safety"] == {"redact/github-token": 1}
     (row,) = [row for n in made.numbers("train") for row in shard.quarantined(shard.directory_of(made.directory, n))]
     assert (row.line, row.file) == (63, str(rows))
+    found = [line for path in made.directory.rglob("safety.ndjson") for line in path.read_text().splitlines()]
+    assert [json.loads(line)["hash"] for line in found] == [""]  # it has to be the same on every machine
     assert SECRET.encode() not in b"".join(path.read_bytes() for path in made.directory.rglob("*") if path.is_file())
 
 
@@ -192,7 +194,7 @@ def test_validation_is_that_of_the_store_whatever_the_seed(rows: Path) -> None:
     for seed in (0, 1):
         settings = settings_for(rows, run__seed=seed, eval__num_batches=500)
         stores.build(settings)
-        batches, report = pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 7)
+        batches, report = pipeline.validation_batches(settings, opened(settings), TOKENIZER, 7)
         made.append([stores.digest(batch) for batch in batches])
     assert made[0] == made[1] and report.trained + report.held_out == 62
     held_out = {text(n) for n in range(60)} - set(trained_texts(rows))
@@ -232,7 +234,7 @@ class Bytes:
 
 def test_bytes_of_a_store_change_only_with_its_format(rows: Path) -> None:
     settings = settings_for(rows)
-    made = made_stores.make(settings, pipeline.open_mixture(settings.data), Bytes())[0]  # type: ignore[arg-type]
+    made = made_stores.make(settings, opened(settings), Bytes())[0]  # type: ignore[arg-type]
     files = [{name: sha for name, (_, sha) in facts.files.items() if name.endswith(".bin")} for facts in made.shards]
     found = digest.of_json(files)[:16]
     assert (plan.FORMAT, found) == (2, GOLDEN), (
@@ -258,4 +260,4 @@ def test_nothing_to_train_on_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="no document to train on: of 1 read"):
         stores.open_stream(settings)
     with pytest.raises(AssetError, match="holds out none of 1 documents"):
-        pipeline.validation_batches(settings, pipeline.open_mixture(settings.data), TOKENIZER, 4)
+        pipeline.validation_batches(settings, opened(settings), TOKENIZER, 4)

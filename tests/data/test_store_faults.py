@@ -14,7 +14,7 @@ from typing import Any
 import psutil
 import pytest
 import stores
-from corpora import write_jsonl
+from corpora import opened, write_jsonl
 
 from codex_jax.cli import app
 from codex_jax.data import pipeline, plan, shard, store
@@ -135,8 +135,8 @@ def test_store_of_other_settings_is_refused_naming_each(
 def test_store_of_another_tokenizer_is_refused(rows: Path, tmp_path: Path) -> None:
     settings = stores.settings_for(rows, tmp_path / "store", tokenizer__vocab_size=290)
     stores.build(settings)
-    corpus = pipeline.open_mixture(settings.data)
-    with pytest.raises(AssetError, match=r"other data:\n  tokenizer: '\w+' in the store, '\w+' now\n"):
+    corpus = opened(settings)
+    with pytest.raises(AssetError, match=r"other data:\n  tokenizer: '\w{12}' in the store, '\w{12}' now\n"):
         pipeline.train_stream(settings, corpus, pipeline.make_tokenizer(settings, corpus), 4)
 
 
@@ -151,10 +151,10 @@ def test_one_changed_byte_of_a_source_is_named_and_the_store_not_used(tmp_path: 
     rows = write_jsonl(tmp_path / "rows.jsonl", range(1600))
     settings = stores.settings_for(rows, tmp_path / "store")
     made = stores.build(settings)
-    before = pipeline.open_mixture(settings.data)[0].corpus.fingerprint
+    before = opened(settings)[0].corpus.fingerprint
     place = rows.read_bytes().index(b"document 800:")
     change_a_byte(rows, place)
-    assert pipeline.open_mixture(settings.data)[0].corpus.fingerprint == before  # neither end of the file has changed
+    assert opened(settings)[0].corpus.fingerprint == before  # neither end of the file has changed
     message = refused(settings)
     assert f"{rows}: SHA-256" in message and "when the store was built" in message
     assert store.verify(made) == [line for line in store.verify(made) if line.startswith(f"{rows}: SHA-256")] != []
@@ -171,7 +171,7 @@ def test_position_is_refused_in_a_store_that_was_built_again_of_an_edited_file(t
     state = stores.open_stream(before).state()
     change_a_byte(rows, rows.read_bytes().index(b"document 800:"))
     stores.build(after)
-    with pytest.raises(AssetError, match=r"other data:\n  data\.tokens: '\w+', now '\w+'\n"):
+    with pytest.raises(AssetError, match=r"other data:\n  data\.tokens: '\w{12}', now '\w{12}'\n"):
         stores.open_stream(after).restore(state)
 
 

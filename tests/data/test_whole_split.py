@@ -4,7 +4,7 @@ import hashlib
 from pathlib import Path
 
 import pytest
-from corpora import TOKENIZER, resolve, text, write_jsonl
+from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
 from codex_jax import config
 from codex_jax.data import pipeline, whole
@@ -16,7 +16,7 @@ pytestmark = pytest.mark.data
 
 
 def of(settings: config.Config, split: str, batch_size: int = 4) -> whole.Whole:
-    return pipeline.whole_split(settings, pipeline.open_mixture(settings.data), TOKENIZER, batch_size, split)
+    return pipeline.whole_split(settings, opened(settings), TOKENIZER, batch_size, split)
 
 
 def documents(batches: whole.Whole) -> list[str]:

@@ -5,15 +5,15 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
+from teams import each, free_port, make_team, patience
 
 from codex_jax import config
-from codex_jax.errors import AssetError, CodexError, ConfigError, TrainingStopped
+from codex_jax.errors import AssetError, ConfigError, TrainingStopped
 from codex_jax.hosts import desk, join
 from codex_jax.hosts.team import Team
 
@@ -21,48 +21,6 @@ from codex_jax.hosts.team import Team
 pytestmark = pytest.mark.infra
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        return int(free.getsockname()[1])
-
-
-def make_team(index: int, count: int, links: dict[int, desk.Link]) -> Team:
-    """Return a team whose failure does not end this process."""
-    return Team(index, count, links, end=lambda secs, failure: None)
-
-
-def meet(count: int, port: int) -> list[Team]:
-    """Return teams that have met, as if each were in a process of its own."""
-    with ThreadPoolExecutor(count) as pool:
-        first = pool.submit(desk.wait_for_all, port, count, 20.0, lambda: None)
-        others = [
-            pool.submit(desk.call, "localhost", port, (index, count), 20.0, lambda: None) for index in range(1, count)
-        ]
-        return [make_team(index, count, links.result()) for index, links in enumerate([first, *others])]
-
-
-@pytest.fixture
-def three() -> Iterator[list[Team]]:
-    teams = meet(3, free_port())
-    yield teams
-    for team in teams:
-        team.hang_up()
-
-
-def each(teams: list[Team], work: Callable[[Team], Any]) -> list[Any]:
-    """Return what the work returns, or raises, in all of them at once."""
-
-    def run(team: Team) -> Any:
-        try:
-            return work(team)
-        except CodexError as error:
-            return error
-
-    with ThreadPoolExecutor(len(teams)) as pool:
-        return list(pool.map(run, teams))
 
 
 def test_first_decides_and_others_hear_it_in_order(three: list[Team]) -> None:
@@ -150,7 +108,7 @@ def test_failure_while_the_first_works_is_seen_between(three: list[Team]) -> Non
 def test_wrong_company_is_refused_to_all(hellos: list[tuple[int, int]], expected: str) -> None:
     port = free_port()
     with ThreadPoolExecutor(4) as pool:
-        first = pool.submit(desk.wait_for_all, port, 3, 1.0, lambda: None)
+        first = pool.submit(desk.wait_for_all, port, 3, 1.0, patience(10))
         links = [desk.call("localhost", port, hello, 5.0, lambda: None) for hello in hellos]
         with pytest.raises(ConfigError, match=expected):
             first.result()
@@ -193,7 +151,7 @@ def test_nobody_at_the_address_is_said_in_time() -> None:
     settings = config.Parallel(coordinator=f"localhost:{free_port()}", num_processes=2, process_index=1, wait_secs=0.5)
     with (
         pytest.raises(ConfigError, match=r"process 0 is not at parallel.coordinator=localhost.*wait_secs=0.5"),
-        join.join(settings, lambda: None),
+        join.join(settings, patience(10)),
     ):
         pass
 
@@ -204,6 +162,13 @@ def test_auto_without_a_cluster_is_refused() -> None:
         join.join(config.Parallel(coordinator="auto"), lambda: None),
     ):
         pass
+
+
+def wait_for_failure(team: Team) -> None:
+    waiting = patience(10)
+    while True:
+        waiting()
+        team.raise_if_failed()
 
 
 def test_killed_process_is_named_at_once() -> None:
@@ -218,6 +183,8 @@ team.Team(1, 2, links).decide(lambda: 1)
     team = make_team(0, 2, links)
     child.kill()
     child.wait()
+    with pytest.raises(TrainingStopped, match="process 1: it ended without a word"):
+        wait_for_failure(team)
     with pytest.raises(TrainingStopped, match="process 1: it ended without a word"):
         team.agree({}, AssetError, "")
     team.hang_up()

@@ -39,6 +39,8 @@ PARAMETERS = {
     "qwen3-8b": 8_190_735_360,
     "gemma-3-270m": 268_098_176,
     "gemma-3-1b": 999_885_952,
+    "bert-base-uncased": 109_514_298,
+    "all-minilm-l6-v2": 22_713_216,
 }
 GOOD: dict[str, Any] = {
     "config": {"model_type": "gpt2"},

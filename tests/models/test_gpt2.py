@@ -51,8 +51,8 @@ def loss_and_norm(model: config.Model, parameters: Any, tokens_BL: np.ndarray[An
             bound = definition.bind(parameters)
             hidden_BLD = bound(inputs_BL, *whole_rows(inputs_BL))
             weights_BL = np.ones(targets_BL.shape, np.float32)
-            sums = losses.next_token(
-                hidden_BLD, bound.head(), targets_BL, weights_BL, chunk=33, dtype=jnp.dtype("float32")
+            sums = losses.of_tokens(
+                hidden_BLD, losses.Head(bound.head()), targets_BL, weights_BL, chunk=33, dtype=jnp.dtype("float32")
             )
             return sums.loss / sums.weight
 

@@ -20,6 +20,14 @@ _LLAMA = {
     "num_key_value_heads": 2,
     "max_position_embeddings": 64,
 }
+_BERT = {
+    "vocab_size": 99,
+    "hidden_size": 48,
+    "intermediate_size": 80,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "max_position_embeddings": 64,
+}
 _ROPE = {"rope_theta": 10000.0, "original_max_position_embeddings": 16}
 # By a name for each: the family, and what differs from the defaults of transformers.
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -54,11 +62,17 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
         "gemma3_text",
         _LLAMA | {"head_dim": 16, "sliding_window": 6, "query_pre_attn_scalar": 20, "num_hidden_layers": 7},
     ),
+    "bert": ("bert", _BERT),
+    "bert-untied": ("bert", _BERT | {"tie_word_embeddings": False, "hidden_act": "gelu_new", "type_vocab_size": 3}),
+    "bert-odd": ("bert", _BERT | {"hidden_size": 45, "num_attention_heads": 3, "intermediate_size": 37}),
 }
 
 
-def network(name: str) -> Any:
-    """Return one of them in torch, float32, every weight random, norms and biases too."""
+def network(name: str, kind: str = "") -> Any:
+    """Return one of them in torch, float32, every weight random, norms and biases too.
+
+    `kind` is a class of transformers; without it, the one whose logits are of tokens.
+    """
     import torch
     import transformers
 
@@ -68,7 +82,10 @@ def network(name: str) -> Any:
         setattr(settings, field, None)
     settings._attn_implementation = "eager"
     torch.manual_seed(0)
-    made = transformers.AutoModelForCausalLM.from_config(settings).float().eval()
+    kind = kind or ("AutoModelForMaskedLM" if family == "bert" else "AutoModelForCausalLM")
+    make = getattr(transformers, kind)
+    made = (make.from_config if kind.startswith("Auto") else make)(settings).float().eval()
+    settings.architectures = [type(made).__name__]  # as save_pretrained does
     with torch.no_grad():
         for parameter in made.parameters():
             parameter.copy_(0.08 * torch.randn_like(parameter) + (0.3 if parameter.ndim == 1 else 0.0))
@@ -84,7 +101,8 @@ def settings_of(made: Any) -> config.Model:
 
 def parameters_of(made: Any, definition: build.Definition) -> dict[str, Any]:
     """Return the weights as our nested dict."""
-    tensors = {name: tensor.detach().numpy() for name, tensor in made.state_dict().items()}
+    bare = "" if made.base_model is not made else definition.family.prefix
+    tensors = {bare + name: tensor.detach().numpy() for name, tensor in made.state_dict().items()}
     tree: dict[str, Any] = {}
     for leaf, name, transposed in definition.family.weights(definition.shape):
         names = (

@@ -45,11 +45,10 @@ def test_table_is_the_default_policy() -> None:
 def test_command_prints_what_stands_below_it(
     command: str, printed: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for kind, text in BLOCKS:
+    for _, text in BLOCKS:
         if named := re.match(r"# ([\w.-]+)\n", text):
-            (tmp_path / named[1]).write_text(text if kind == "yaml" else text.split("\n", 1)[1])
+            (tmp_path / named[1]).write_text(text)
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("codex_jax.console.prepare", lambda: None)  # capsys's streams cannot be reconfigured
     program, *arguments = shlex.split(command)
     assert program == "codex-jax" and app.main(arguments) in (0, 1)
     assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == printed.splitlines()

@@ -22,10 +22,10 @@ from codex_jax.tracking.writer import open_writer
 workdir, sink, last, resume_step, shift = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
 settings = config.default().to_dict()
 settings["train"]["num_steps"] += shift
-settings["safety"].update(bypass=True, bypass_reason="a drill")
 settings["tracking"] = {name: {"enabled": name == sink} for name in settings["tracking"]}
 made = config.resolve(settings)
-with open_writer(workdir, run_id="r-1", resume_step=resume_step, tracking=made.tracking, settings=settings) as writer:
+given = {"tracking": made.tracking, "settings": settings, "tags": {"safety.bypass": "a drill"}}
+with open_writer(workdir, run_id="r-1", resume_step=resume_step, **given) as writer:
     for step in range(resume_step + 1, last + 1):
         writer.scalars(step, "train", {"loss": 8 / step + shift, "grad_norm": float("nan") if step == 2 else 1.0})
         writer.text(step, "default", f"sample {step} \\N{SNOWMAN}")

@@ -32,6 +32,7 @@ def open_run(workdir, *sinks, resume_step=0):
         resume_step=resume_step,
         tracking=settings.tracking,
         settings=config.to_dict(settings),
+        tags={},
     )
 
 
@@ -185,6 +186,16 @@ def test_a_sink_that_cannot_open_is_dropped_and_does_not_delay_the_end(tmp_path)
         writer.scalars(1, "train", {"loss": 1.0})
     assert time.monotonic() - started < 5
     assert len(events_of(tmp_path, "sink.degraded")) == 1
+
+
+def test_what_a_sink_says_of_its_failure_is_written_as_a_file_may_hold_it(tmp_path):
+    def shown(value):
+        return {**value, "reason": value["reason"].replace("route", "***")}
+
+    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={"bad": fail}, outward=shown) as writer:
+        writer.scalars(1, "train", {"loss": 1.0})
+    (event,) = events_of(tmp_path, "sink.degraded")
+    assert event["reason"] == "OSError: no *** to anywhere"
 
 
 def test_a_hanging_sink_delays_neither_a_step_nor_the_end_for_long(tmp_path):

@@ -33,8 +33,8 @@ def test_value_and_gradient_equal_the_plain_loss_for_any_chunk(chunk: int) -> No
     hidden_BLD, head_VD, targets_BL, weights_BL = example()
 
     def ours(hidden_BLD: jax.Array, head_VD: jax.Array) -> jax.Array:
-        return losses.next_token(
-            hidden_BLD, head_VD, targets_BL, weights_BL, chunk=chunk, dtype=jnp.dtype("float32")
+        return losses.of_tokens(
+            hidden_BLD, losses.Head(head_VD), targets_BL, weights_BL, chunk=chunk, dtype=jnp.dtype("float32")
         ).loss
 
     value, slopes = jax.value_and_grad(ours, argnums=(0, 1))(hidden_BLD, head_VD)
@@ -45,21 +45,46 @@ def test_value_and_gradient_equal_the_plain_loss_for_any_chunk(chunk: int) -> No
         np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("chunk", [4, 1000])
+def test_bias_of_the_head_adds_to_the_logits_and_has_its_gradient(chunk: int) -> None:
+    hidden_BLD, head_VD, targets_BL, weights_BL = example()
+    bias_V = jnp.array(np.random.default_rng(5).standard_normal(29), jnp.float32)
+
+    def ours(head: losses.Head) -> jax.Array:
+        return losses.of_tokens(hidden_BLD, head, targets_BL, weights_BL, chunk=chunk, dtype=jnp.dtype("float32")).loss
+
+    def same(head: losses.Head) -> jax.Array:  # the bias as one more number of the matrix
+        wide_BLD = jnp.concatenate([hidden_BLD, jnp.ones((3, 7, 1))], axis=-1)
+        return plain(wide_BLD, jnp.concatenate([head.matrix_VD, head.bias_V[:, None]], axis=1), targets_BL, weights_BL)
+
+    head = losses.Head(head_VD, bias_V)
+    value, slope = jax.value_and_grad(ours)(head)
+    expected, expected_slope = jax.value_and_grad(same)(head)
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    for found, wanted in zip(slope, expected_slope, strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
+
+
 def test_correct_counts_weighted_hits() -> None:
     hidden_BLD, head_VD, _, weights_BL = example()
     likeliest_BL = jnp.argmax(hidden_BLD @ head_VD.T, axis=-1).astype(jnp.int32)
-    sums = losses.next_token(hidden_BLD, head_VD, likeliest_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32"))
+    sums = losses.of_tokens(
+        hidden_BLD, losses.Head(head_VD), likeliest_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32")
+    )
     assert float(sums.correct) == float(sums.weight) == float(weights_BL.sum())
     worst_BL = jnp.argmin(hidden_BLD @ head_VD.T, axis=-1).astype(jnp.int32)
     assert (
-        losses.next_token(hidden_BLD, head_VD, worst_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32")).correct == 0
+        losses.of_tokens(
+            hidden_BLD, losses.Head(head_VD), worst_BL, weights_BL, chunk=5, dtype=jnp.dtype("float32")
+        ).correct
+        == 0
     )
 
 
 def test_uniform_prediction_costs_the_log_of_the_vocabulary() -> None:
     _, head_VD, targets_BL, _ = example()
-    sums = losses.next_token(
-        jnp.zeros((3, 7, 16)), head_VD, targets_BL, jnp.ones((3, 7)), chunk=8, dtype=jnp.dtype("float32")
+    sums = losses.of_tokens(
+        jnp.zeros((3, 7, 16)), losses.Head(head_VD), targets_BL, jnp.ones((3, 7)), chunk=8, dtype=jnp.dtype("float32")
     )
     assert float(sums.loss / sums.weight) == pytest.approx(np.log(29), rel=1e-6)
 
@@ -69,7 +94,9 @@ def test_tokens_of_weight_zero_give_no_gradient() -> None:
     weights_BL = jnp.zeros((3, 7)).at[0, :3].set(1.0)
 
     def loss(hidden_BLD: jax.Array) -> jax.Array:
-        return losses.next_token(hidden_BLD, head_VD, targets_BL, weights_BL, chunk=4, dtype=jnp.dtype("float32")).loss
+        return losses.of_tokens(
+            hidden_BLD, losses.Head(head_VD), targets_BL, weights_BL, chunk=4, dtype=jnp.dtype("float32")
+        ).loss
 
     slope_BLD = jax.grad(loss)(hidden_BLD)
     assert bool(jnp.all(slope_BLD[0, 3:] == 0)) and bool(jnp.all(slope_BLD[1:] == 0))

@@ -17,8 +17,9 @@ from codex_jax.generation import samples
 from codex_jax.hosts import join
 from codex_jax.models import build
 from codex_jax.safety import gate
+from codex_jax.tokenizers import training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
-from codex_jax.training import beginning
+from codex_jax.training import beginning, masking
 from codex_jax.training import program as training_program
 
 
@@ -70,13 +71,19 @@ def resolve(changes: Mapping[str, Any]) -> config.Config:
     return config.resolve(nested)
 
 
-def program(settings: config.Config) -> str:
+def program(settings: config.Config, prepare: masking.Prepare = masking.as_is) -> str:
     """The update as it is given to the compiler."""
-    made = training_program.make(settings, MESH)
+    made = training_program.make(settings, MESH, prepare)
     shape = (settings.train.global_batch_size, settings.data.sequence_length)
     ints, floats = jax.ShapeDtypeStruct(shape, np.int32), jax.ShapeDtypeStruct(shape, np.float32)
     batch, index = (ints, ints, floats, ints, ints), jax.ShapeDtypeStruct((), np.int32)
     return made.update.lower(made.target, made.frozen, batch, index).as_text()  # type: ignore[attr-defined]
+
+
+def masked_program(settings: config.Config) -> str:
+    """The update of an encoder, which hides tokens."""
+    letters = "the model learns to guess tokens that are hidden " * 9
+    return program(settings, masking.make(settings, training.train([letters], 60, kind="wordpiece")))
 
 
 def refusal(settings: config.Config) -> str:
@@ -105,12 +112,17 @@ def meeting(settings: config.Config) -> str:
         return str(error)
 
 
+def opened(settings: config.Config) -> pipeline.Mixture:
+    """The corpora of settings, under the gate of these settings."""
+    return pipeline.open_mixture(settings.data, gate.of(settings.safety))
+
+
 def tokenizer(settings: config.Config) -> str:
-    return pipeline.make_tokenizer(settings, pipeline.open_mixture(settings.data)).digest
+    return pipeline.make_tokenizer(settings, opened(settings)).digest
 
 
 def open_stream(settings: config.Config) -> Any:
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     if settings.data.mode == "store":
         stores.make(settings, mixture, made)
@@ -119,7 +131,7 @@ def open_stream(settings: config.Config) -> Any:
 
 def stored_in(settings: config.Config) -> str:
     """Where the store is built."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     return str(stores.make(settings, mixture, pipeline.make_tokenizer(settings, mixture))[0].directory)
 
 
@@ -181,7 +193,7 @@ def is_ahead(settings: config.Config) -> bool:
 
 def texts_at_once(settings: config.Config) -> int:
     """How many texts of the first window the tokenizer gets in one call."""
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     assert isinstance(made, JsonTokenizer)
     recorder = Recorder(made._inner, made.roles)
@@ -192,14 +204,14 @@ def texts_at_once(settings: config.Config) -> int:
 
 
 def validation(settings: config.Config) -> list[bytes]:
-    mixture = pipeline.open_mixture(settings.data)
+    mixture = opened(settings)
     made = pipeline.make_tokenizer(settings, mixture)
     found, _ = pipeline.validation_batches(settings, mixture, made, settings.train.global_batch_size)
     return [batch.tokens_BL.tobytes() for batch in found]
 
 
 def sample(settings: config.Config) -> str:
-    corpus = pipeline.open_mixture(settings.data)
+    corpus = opened(settings)
     made = pipeline.make_tokenizer(settings, corpus)
     held_out, _ = pipeline.validation_batches(settings, corpus, made, settings.train.global_batch_size)
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()

@@ -108,6 +108,14 @@ def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) 
     )
 
 
+def finish(args: Sequence[str], env: Mapping[str, str]) -> str:
+    """Run the command to its end, which must be a good one, and return what it printed."""
+    process = start(args, env)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
 def free_port() -> int:
     """Return a port of this machine that nobody listens on."""
     with socket.socket() as free:

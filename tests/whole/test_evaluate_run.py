@@ -1,5 +1,6 @@
 """`codex-jax evaluate`: all of a held-out split, as training measures it; nothing but the run's own data and files."""
 
+import functools
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 import pytest
 import small_run
 
+from codex_jax.checkpoint import manifest
 from codex_jax.cli import app
 
 
@@ -29,9 +31,7 @@ def run(request: pytest.FixtureRequest, main_env: dict[str, str], tmp_path_facto
     root = tmp_path_factory.mktemp(request.param)
     corpus = small_run.write_corpus(root / "corpus")
     args = small_run.arguments(corpus, root / "run", {**ALL, "data.mode": request.param})
-    process = small_run.start(args, {**main_env, "CODEX_DATA_SEED": "5"})
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
+    small_run.finish(args, {**main_env, "CODEX_DATA_SEED": "5"})
     return root / "run"
 
 
@@ -64,6 +64,19 @@ def test_validation_is_what_training_measured_on_all_of_it(run: Path, capsys: py
     assert (found["step"], found["split"], found["documents"]) == (8, "validation", counts["trained"])
     assert found["tokens"] > 2000 and found["quarantined"] == 0
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before  # nothing was written
+
+
+def test_what_a_run_lets_through_is_said_when_it_is_evaluated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = copy / "checkpoints" / "8"
+    for path, keys in ((copy / "config.json", ()), (checkpoint / "meta.json", ("meta",))):
+        written = json.loads(path.read_text())
+        functools.reduce(dict.get, (*keys, "settings", "safety"), written).update(bypass=True, bypass_reason="a drill")
+        path.write_text(json.dumps(written))
+    (checkpoint / "manifest.json").unlink()
+    manifest.write(checkpoint)
+    assert app.main(["evaluate", str(copy)]) == 3  # its texts were stopped
+    said = capsys.readouterr().err
+    assert "is let through. The reason given: a drill" in said and "safety: " in said
 
 
 def test_test_split_and_an_older_step(run: Path, capsys: pytest.CaptureFixture[str]) -> None:

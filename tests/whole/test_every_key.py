@@ -27,6 +27,7 @@ CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
 BLOCKING = {"safety.policy": "policy.yaml"}
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
+MASKED = {"model.name": "all-minilm-l6-v2", "model.ending": "hidden", "data.objective": "masked"}
 # Process 1 of two; nobody is at port 1.
 UNMET = {
     "parallel.coordinator": "localhost:1",
@@ -59,6 +60,7 @@ EFFECTS: dict[str, Effect] = {
     "model.num_kv_heads": Effect(1, observers.refusal),
     "model.head_dim": Effect(4, observers.refusal),
     "model.mlp_width": Effect(48, observers.program),
+    "model.ending": Effect("classes", observers.refusal),
     "model.vocab_size": Effect(384, observers.program),
     "model.context_length": Effect(64, observers.program),
     "model.num_layers": Effect(4, observers.program),
@@ -75,6 +77,8 @@ EFFECTS: dict[str, Effect] = {
     "adapter.dropout": Effect(0.1, observers.program, ADAPTED),
     "adapter.targets": Effect(("mlp/",), observers.program, ADAPTED),
     "adapter.weights": Effect("nowhere", observers.decided, ON_WEIGHTS),
+    "quantization.mode": Effect("nf4", observers.program, ADAPTED),
+    "quantization.targets": Effect(("mlp/",), observers.program, {**ADAPTED, "quantization.mode": "int8"}),
     "tokenizer.name": Effect("gpt2", observers.tokenizer),
     "tokenizer.kind": Effect("byte", observers.tokenizer),
     "tokenizer.algorithm": Effect(
@@ -100,6 +104,7 @@ EFFECTS: dict[str, Effect] = {
     "data.prompt_separator": Effect(" = ", observers.batches, PAIRS),
     "data.messages_field": Effect("turns", observers.batches, CHATS),
     "data.chat_template": Effect("other.jinja", observers.batches, CHATS),
+    "data.objective": Effect("masked", observers.batches),
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
@@ -133,6 +138,9 @@ EFFECTS: dict[str, Effect] = {
     "train.global_batch_size": Effect(16, observers.program),
     "train.microbatch_size": Effect(4, observers.program),
     "train.loss_chunk": Effect(32, observers.program),
+    "train.masked_fraction": Effect(0.3, observers.masked_program, MASKED),
+    "train.mask_fraction": Effect(0.5, observers.masked_program, MASKED),
+    "train.random_fraction": Effect(0.2, observers.masked_program, MASKED),
     "train.trainable": Effect(("norm/",), observers.program, ON_WEIGHTS),
     "train.freeze_layers": Effect(1, observers.program),
     "parallel.data": Effect(4, observers.refusal),
@@ -207,7 +215,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         Path("swollen.jsonl.gz").write_bytes(gzip.compress(rows + b" " * 24_000_000 + b"\n" + rows))
         other = observers.resolve({"data.paths": ("others",)})
         for place in ("saved_tokenizer", "artifacts/models/gpt2"):
-            pipeline.make_tokenizer(other, pipeline.open_mixture(other.data)).save(Path(place))
+            pipeline.make_tokenizer(other, observers.opened(other)).save(Path(place))
         yield directory
 
 

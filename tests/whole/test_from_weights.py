@@ -9,6 +9,7 @@ from typing import Any
 
 import jax
 import numpy as np
+import observers
 import pytest
 import small_run
 
@@ -48,7 +49,7 @@ def weights(corpus: Path, tmp_path: Path) -> Path:
     settings = config.default()
     settings.tokenizer.vocab_size, settings.data.paths = 300, (str(corpus),)
     trained = config.resolve(settings.to_dict())
-    tokenizer = pipeline.make_tokenizer(trained, pipeline.open_mixture(trained.data))
+    tokenizer = pipeline.make_tokenizer(trained, observers.opened(trained))
     with export.directory(tmp_path / "weights", force=False) as draft:
         export.write(draft, build.define(model), parameters, dtype="float32")
         tokenizer.save(draft)

@@ -8,9 +8,11 @@ from typing import Any
 
 import jax
 import numpy as np
+import observers
 import pytest
 import small_run
 import small_weights
+from safetensors.numpy import load_file
 
 from codex_jax import config
 from codex_jax.cli import app, opening
@@ -46,7 +48,7 @@ def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     settings = config.default()
     settings.tokenizer.vocab_size, settings.data.paths = 320, (str(corpus),)
     resolved = config.resolve(settings.to_dict())
-    pipeline.make_tokenizer(resolved, pipeline.open_mixture(resolved.data)).save(directory)
+    pipeline.make_tokenizer(resolved, observers.opened(resolved)).save(directory)
     return directory
 
 
@@ -110,6 +112,19 @@ def test_other_weights_under_the_adapters_are_refused_with_both_digests(
     assert refused.returncode == 3, refused.stderr
     for directory in (base, tmp_path / "other"):
         assert pretrained.digest(directory)[:12] in refused.stderr
+
+
+@pytest.mark.slow
+def test_adapters_of_a_base_in_few_bits_are_folded_into_the_base_as_it_was(
+    corpus: Path, base: Path, run_main: Callable[..., Any], tmp_path: Path
+) -> None:
+    done = run_main(arguments(corpus, tmp_path / "run", base, {"quantization.mode": "nf4", "train.num_steps": 2}))
+    assert done.returncode == 0, done.stderr
+    assert app.main(["model", "merge", str(tmp_path / "run"), str(tmp_path / "merged")]) == 0
+    before, after = (load_file(directory / "model.safetensors") for directory in (base, tmp_path / "merged"))
+    assert before.keys() == after.keys()
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {f"transformer.h.{n}.{one}.weight" for n in (0, 1) for one in ("attn.c_attn", "mlp.c_fc")}
 
 
 @pytest.mark.slow

@@ -12,30 +12,19 @@ from typing import Any
 import pytest
 import small_run
 
+from codex_jax.cli import app
+
 
 pytestmark = pytest.mark.infra
 
 IN_A_STORE = {"data.mode": "store"}
 
 
-def finish(args: list[str], env: Mapping[str, str]) -> str:
-    """Run the command to its end and return what it printed."""
-    process = small_run.start(args, env)
-    output, _ = process.communicate(timeout=300)
-    assert process.returncode == 0, output
-    return output
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
 @pytest.fixture(scope="module")
 def straight(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run that was never stopped."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
-    finish(small_run.arguments(corpus, workdir, {}), main_env)
+    small_run.finish(small_run.arguments(corpus, workdir, {}), main_env)
     return workdir
 
 
@@ -52,7 +41,7 @@ def kill_and_finish(args: list[str], env: Mapping[str, str], *, after: str, wait
     time.sleep(wait)
     process.kill()
     process.communicate()
-    finish(args, env)
+    small_run.finish(args, env)
 
 
 @pytest.mark.parametrize(
@@ -71,7 +60,7 @@ def test_run_killed_and_resumed_equals_the_straight_one(
 def straight_store(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run in store mode that was never stopped."""
     workdir = tmp_path_factory.mktemp("straight_store") / "run"
-    finish(small_run.arguments(corpus, workdir, IN_A_STORE), main_env)
+    small_run.finish(small_run.arguments(corpus, workdir, IN_A_STORE), main_env)
     return workdir
 
 
@@ -107,7 +96,7 @@ def test_mixture_killed_twice_equals_the_straight_run_whatever_the_workers(
         "data.document_bytes": 16384,
         "data.window_bytes": 262144,
     }
-    finish(small_run.arguments(corpus, tmp_path / "straight", mixture), main_env)
+    small_run.finish(small_run.arguments(corpus, tmp_path / "straight", mixture), main_env)
     for workers in (0, 2):
         workdir = tmp_path / f"{workers} workers"
         args = small_run.arguments(corpus, workdir, {**mixture, "data.workers": workers})
@@ -131,7 +120,7 @@ def test_run_killed_at_a_random_moment_equals_the_straight_one(
         time.sleep(draw.uniform(0.5, 12.0))
         process.kill()
         process.communicate()
-    finish(args, main_env)
+    small_run.finish(args, main_env)
     assert_same_run(tmp_path, straight)
 
 
@@ -151,7 +140,7 @@ def test_signal_saves_at_the_step_and_exits_75(
     last = json.loads((tmp_path / "events.ndjson").read_text().splitlines()[-1])
     assert (last["event"], last["status"], last["step"]) == ("run.finished", "interrupted", saved)
     assert number.name in last["reason"] and "interrupted" in (tmp_path / "report.html").read_text()
-    finish(args, main_env)
+    small_run.finish(args, main_env)
     assert_same_run(tmp_path, straight)
 
 
@@ -165,7 +154,7 @@ def test_flipped_bit_is_named_and_the_checkpoint_before_it_is_used(
     content = bytearray(largest.read_bytes())
     content[len(content) // 2] ^= 1
     largest.write_bytes(content)
-    output = finish(small_run.arguments(corpus, workdir, {}), main_env)
+    output = small_run.finish(small_run.arguments(corpus, workdir, {}), main_env)
     assert f"checkpoint 16 is not used: {largest.relative_to(newest)}: SHA-256 differs" in output
     assert "from step 12" in output and "it is now 16.damaged" in output
     assert_same_run(workdir, straight)
@@ -176,10 +165,36 @@ def test_finished_run_is_not_trained_again(
 ) -> None:
     workdir = tmp_path / "run"
     shutil.copytree(straight, workdir)  # which notes that it was started again
-    output = finish(small_run.arguments(corpus, workdir, {}), main_env)
+    output = small_run.finish(small_run.arguments(corpus, workdir, {}), main_env)
     assert "finished   at step 16 already" in output
     assert "best validation loss" in output and "step     1/16" not in output
     assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
+
+
+def test_lost_last_events_are_refused_and_told_and_moving_the_file_away_goes_on(
+    straight: Path, corpus: Path, run_main: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workdir = tmp_path / "run"
+    shutil.copytree(straight, workdir)
+    events, args = workdir / "events.ndjson", small_run.arguments(corpus, workdir, {})
+    assert app.main(["safety", "audit", str(workdir)]) == app.main(["safety", "audit", str(events)]) == 0
+    lines = events.read_bytes().splitlines(keepends=True)
+    meta = json.loads((workdir / "checkpoints" / "16" / "meta.json").read_bytes())["meta"]["events"]
+    assert json.loads(lines[meta["number"] - 1])["chain"] == meta["chain"]
+    events.write_bytes(b"".join(lines[: meta["number"] - 1]))
+    refused = run_main(args)
+    assert refused.returncode == 3
+    for part in ("has lost events", "checkpoint 16", f"event {meta['number']}", meta["chain"], "move the file away"):
+        assert part in refused.stderr
+    assert events.read_bytes() == b"".join(lines[: meta["number"] - 1])
+    capsys.readouterr()
+    assert app.main(["safety", "audit", str(workdir)]) == 3
+    assert "checkpoint 16 was saved after event" in capsys.readouterr().err
+    events.unlink()
+    for _ in range(2):
+        assert run_main(args).returncode == 0
+    assert app.main(["safety", "audit", str(workdir)]) == 3
+    assert "begins with a resume from step 16: the events before were moved away" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("change", [{"optimizer.learning_rate": 0.01}, {"run.seed": 5}, {"data.sequence_length": 16}])
@@ -206,7 +221,7 @@ def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     assert "tokenizer: " not in refused.stderr
     assert (workdir / "config.json").read_bytes() == (straight / "config.json").read_bytes()
     moved = {"tokenizer.path": workdir / "tokenizer", "data.source": "TEXT", "data.encode_chunk_size": 7}
-    said = finish(small_run.arguments(copy, workdir, moved), main_env)
+    said = small_run.finish(small_run.arguments(copy, workdir, moved), main_env)
     assert "from step 12" in said
     rows = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
     started, *_, resumed = (row["tokenizer"] for row in rows if row["event"] in ("run.started", "run.resumed"))

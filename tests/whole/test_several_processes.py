@@ -22,17 +22,10 @@ TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 
 
 @pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
 def alone(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run of one process with two devices."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    process = small_run.start(small_run.arguments(corpus, workdir, SHORT), {**main_env, **TWO_DEVICES})
-    output, _ = process.communicate(timeout=240)
-    assert process.returncode == 0, output
+    small_run.finish(small_run.arguments(corpus, workdir, SHORT), {**main_env, **TWO_DEVICES})
     return workdir
 
 

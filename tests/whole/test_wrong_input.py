@@ -23,11 +23,6 @@ Refused = Callable[..., str]
 EIGHT_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
 
 
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
 @pytest.fixture
 def refused(run_main: Any, corpus: Path, tmp_path: Path) -> Refused:
     """Run the small run as a process that must end with an exit code and one message, which is returned."""
@@ -109,12 +104,12 @@ def test_several_mistakes_are_all_listed(usage: Callable[[list[str]], str]) -> N
     message = usage(
         [
             "--config.model.nme=x",
-            "--config.model.context_length=99",
+            "--config.model.context_length=4",
             "--config.train.num_steps=0",
             "--config.model.dropout=2",
         ]
     )
-    assert "4 mistakes" in message and "is longer than model.context_length=99" in message
+    assert "5 mistakes" in message and "is longer than model.context_length=4" in message
     for part in ("did you mean model.name?", "train.num_steps=0 is too small", "model.dropout=2.0 is too large"):
         assert part in message
 
@@ -382,3 +377,36 @@ def test_full_disk_stops_the_run_which_goes_on_when_there_is_room(
     steps = [row["step"] for row in ledger.read(workdir / ledger.METRICS) if row["split"] == "train"]
     assert steps == list(range(1, 17))
     manifest.verify(workdir / "checkpoints" / "16")
+
+
+def test_block_that_ends_a_run_is_an_event_before_its_end(refused: Refused, tmp_path: Path) -> None:
+    """Later than what a tokenizer would be trained on, and than the first checkpoint."""
+    rules, late = tmp_path / "policy.yaml", tmp_path / "texts"
+    rules.write_text("version: 1\nrules:\n  - {id: deny, literals: [forbidden], action: block}\n")
+    late.mkdir()
+    rows = [f"{' '.join(small_run.WORDS.split())} {number}" for number in range(60)]
+    (late / "train.txt").write_text("\n".join([*rows, "what is forbidden"]) + "\n")
+    (late / "held_out.txt").write_text("\n".join(rows[:20]) + "\n")
+    changes = {
+        "data.paths": late / "train.txt",
+        "data.validation_paths": late / "held_out.txt",
+        "data.duplicates": "keep",
+        "data.document": "line",
+        "data.window_bytes": 1024,
+        "tokenizer.kind": "byte",
+        "safety.policy": rules,
+        "safety.on_block": "stop",
+        "data.seed": 4,
+        "train.num_steps": 1000,
+    }
+    said = refused(4, changes)
+    assert "blocked by deny; take the document out" in said
+    rows_of = {row["event"]: row for row in ledger.read(tmp_path / "run" / ledger.EVENTS)}
+    assert rows_of["run.finished"]["reason"] in said
+    blocked, report = rows_of["safety.blocked"], rows_of["data.report"]
+    assert blocked["step"] == report["step"] == rows_of["run.finished"]["step"] + 1 > 4 and report["blocked"] == 1
+    kept = {"split", "rule", "action", "stage", "file", "offset", "start", "end", "document", "line", "hash"}
+    assert kept <= blocked.keys() and blocked["hash"] and "forbidden" not in str(blocked)
+    saved = [row["step"] for row in events(tmp_path / "run", ledger.SAVED)]
+    refused(4, changes)  # goes on from the last checkpoint, to the same end
+    assert saved and len(events(tmp_path / "run", "safety.blocked")) == 1

@@ -34,6 +34,10 @@ class Family(NamedTuple):
     """of tensor names; checkpoints of the bare model lack it"""
     ignored: Sequence[str] = ()
     """regular expressions of tensors that hold no weights"""
+    objective: str = "causal"
+    """what it is trained by: causal or masked, as in data.objective"""
+    endings: Mapping[str, str] = {}
+    """of the endings an architecture may have, the word in `architectures` of config.json; empty where there is one"""
     network: str = ""
     """the class of transformers that a config.json without `architectures` is for"""
     make: Callable[[Architecture, Treatment, nnx.Rngs], Any] = Decoder

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import schema
-from codex_jax.tracking.sink import Sink, tags
+from codex_jax.tracking.sink import Sink
 
 
 RUN_TAG = "codex_jax.run_id"
@@ -22,7 +22,7 @@ STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 class MlflowSink(Sink):
     """Logs to WORKDIR/mlflow.db, samples as text files in WORKDIR/mlflow; a resumed run keeps its MLflow run."""
 
-    def __init__(self, workdir: Path, run_id: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, workdir: Path, run_id: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         # MLflow sends usage data unless told otherwise before it is imported, and narrates how it makes tables.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
@@ -38,7 +38,7 @@ class MlflowSink(Sink):
         _forget(workdir / "mlflow.db", self._run)
         shutil.rmtree(workdir / "mlflow", ignore_errors=True)
         self._client.update_run(self._run, status="RUNNING")
-        for name, value in tags(settings).items():
+        for name, value in tags.items():
             self._client.set_tag(self._run, name, value[:VALUE_CHARS])
         self._log_settings(settings)
 

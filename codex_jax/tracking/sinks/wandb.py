@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax.tracking.sink import Sink, tags
+from codex_jax.tracking.sink import Sink
 
 
 EXIT_CODES = {"finished": 0, "interrupted": 75, "failed": 1}
@@ -16,7 +16,7 @@ EXIT_CODES = {"finished": 0, "interrupted": 75, "failed": 1}
 class WandbSink(Sink):
     """Logs to WORKDIR/wandb/offline-run-*; a resumed run keeps its id, and its newest directory holds the whole run."""
 
-    def __init__(self, workdir: Path, run_id: str, settings: Mapping[str, Any]) -> None:
+    def __init__(self, workdir: Path, run_id: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
         # Read when wandb is imported; its error reports go out even for offline runs.
         os.environ["WANDB_ERROR_REPORTING"] = "false"
         import wandb
@@ -29,7 +29,7 @@ class WandbSink(Sink):
             dir=str(workdir),
             mode="offline",
             config=dict(settings),
-            tags=list(tags(settings)),
+            tags=list(tags),
             # Off: what wandb would record about the machine, the command line, the repository and the terminal.
             settings=wandb.Settings(
                 console="off",
