@@ -44,7 +44,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
-        settings = loading.of_weights(beginning.decided(beginning.recall(workdir, settings)))
+        settings = loading.of_weights(beginning.decided(workdir, settings))
         alike.check_start(team, settings)
 
         if team.is_first:

@@ -98,10 +98,14 @@ def _writes(command: Callable[..., None]) -> Callable[..., None]:
 
 @model.command()
 @_writes
-def export(run_or_checkpoint: Path, directory: Path, **options: Any) -> None:
+@click.option("--adapter", is_flag=True, help="Write the adapters alone, as PEFT loads them.")
+def export(run_or_checkpoint: Path, directory: Path, adapter: bool, **options: Any) -> None:
     """Write a trained model as transformers loads it: weights, config.json, tokenizer."""
     from codex_jax.cli import model_files
 
+    if adapter:
+        layout.say_rows(model_files.exported_adapter(run_or_checkpoint, directory, **options))
+        return
     layout.say_rows(model_files.exported(run_or_checkpoint, directory, merge=False, **options))
 
 

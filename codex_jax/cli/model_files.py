@@ -1,13 +1,15 @@
 """What the command `model` does with files: check them, write them."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from codex_jax import config, trees
 from codex_jax.cli import model_facts, opening
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, export, lora, pretrained, weight_files
+from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, weight_files
 from codex_jax.tokenizers import loading
+from codex_jax.training import beginning, program
 
 
 # A run of a whole pod is opened on whatever is here.
@@ -53,9 +55,7 @@ def exported(
 
     `merge` folds its adapters into it: ConfigError when there are none, or there are and nobody asked.
     """
-    if source.parent.name == "checkpoints" and source.name.isdecimal():
-        source, step = source.parent.parent, int(source.name)
-    trained = opening.trained(source, step, [(f"parallel.{name}", value) for name, value in _HERE.items()])
+    trained = _opened(source, step)
     parameters, definition = _whole(trained, source, merge=merge), trained.model.definition
     with export.directory(destination, force=force) as draft:
         if flax:
@@ -73,6 +73,51 @@ def exported(
         ("files", ", ".join(names)),
         ("digest", pretrained.digest(destination)),
     ]
+
+
+def exported_adapter(
+    source: Path, destination: Path, *, step: int | None, force: bool, **options: Any
+) -> list[tuple[str, str]]:
+    """Write the adapters of a run as PEFT has them; return what to say of it.
+
+    ConfigError when there are none, or when they are not all that was trained.
+    """
+    if options != {"dtype": "float32", "shard_bytes": None, "flax": False}:
+        raise ConfigError("--adapter writes one file of float32: leave out --dtype, --shard-bytes and --flax")
+    trained = _opened(source, step)
+    beside, adapters = lora.split(trained.model.target.parameters)
+    if not adapters or beside:
+        there = "is " + trees.named_leaves(beside)[0][0] if beside else "are no adapters"
+        raise ConfigError(f"among what {source} trained there {there}: codex-jax model export or merge write all of it")
+    settings, definition = trained.settings, trained.model.definition
+    known = catalogue.entries().get(settings.model.name)
+    base = known.hub.id if known and known.hub else Path(settings.model.weights).name
+    with export.directory(destination, force=force) as draft:
+        peft_files.write(draft, definition, lora.split(trained.parameters)[1], settings.adapter, base)
+    return [
+        ("written to", str(destination)),
+        ("step", str(trained.step)),
+        ("rank", str(settings.adapter.rank)),
+        ("base", f"{base}, sha256 {pretrained.digest(Path(settings.model.weights))}"),
+        ("next", f"--config.adapter.weights={destination}"),
+    ]
+
+
+def _opened(source: Path, step: int | None) -> opening.Trained:
+    """Return a run, or the one of the directory of a checkpoint."""
+    if source.parent.name == "checkpoints" and source.name.isdecimal():
+        source, step = source.parent.parent, int(source.name)
+    trained = opening.trained(source, step, [(f"parallel.{name}", value) for name, value in _HERE.items()])
+    return _uncoded(trained) if trained.settings.quantization.mode else trained
+
+
+def _uncoded(trained: opening.Trained) -> opening.Trained:
+    """Return a run of a base in few bits with the base as it was published: what goes out is not rounded."""
+    settings = dataclasses.replace(trained.settings, quantization=config.Quantization())
+    model = program.make(settings, trained.mesh)
+    _, frozen = beginning.load(settings, model, resumed=True)
+    own, _ = trees.split(trained.parameters, trained.model.trained)
+    return trained._replace(settings=settings, model=model, parameters=trees.joined(own, frozen))
 
 
 def _whole(trained: opening.Trained, source: Path, *, merge: bool) -> dict[str, Any]:

@@ -53,7 +53,7 @@ class Dense(nnx.Module):
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        if self.turned:
+        if self.turned and not self.is_coded:  # codes are read as they are
             flat = products.by_rows(hidden, self.kernel[...], self.dtype, products.passed_on(self.dtype))
         else:
             flat = products.dense(hidden, self._kernel(), self.dtype)

@@ -69,6 +69,7 @@ def decided(settings: config.Config, definition: Definition) -> config.Config:
         ]
         if problems:
             raise ConfigError(config.listing([*problems, "leave out adapter.rank and the others to take them from it"]))
+        return settings
     there = dataclasses.replace(there, weights=adapter.weights, dropout=adapter.dropout)
     made = dataclasses.replace(settings, adapter=there)
     config.check(made)

@@ -38,29 +38,47 @@ def recall(workdir: Path, settings: config.Config) -> config.Config:
     return dataclasses.replace(settings, model=model, tokenizer=tokenizer)
 
 
-def decided(settings: config.Config) -> config.Config:
+def decided(workdir: Path, settings: config.Config) -> config.Config:
     """Return the settings with nothing of model and adapters left open; raises what `build` and `peft_files` do."""
-    settings = build.decided(settings)
-    return peft_files.decided(settings, build.define(settings.model)) if settings.adapter.weights else settings
+    settings = build.decided(_recall_adapter(workdir, recall(workdir, settings)))
+    adapter = settings.adapter
+    # A run with checkpoints begins with no adapter any more: whether the settings are its own is asked later.
+    if not adapter.weights or (adapter.rank and (workdir / "checkpoints").is_dir()):
+        return settings
+    return peft_files.decided(settings, build.define(settings.model))
+
+
+def _recall_adapter(workdir: Path, settings: config.Config) -> config.Config:
+    """Return the settings of a run that is resumed with what it has taken from `adapter.weights`."""
+    adapter = settings.adapter
+    if not adapter.weights or adapter.rank or not (workdir / "checkpoints").is_dir():
+        return settings
+    try:
+        kept = rundir.read_settings(workdir)["adapter"]
+        found = {name: kept[name] for name in ("rank", "alpha", "rslora", "targets")}
+    except (AssetError, KeyError):
+        return settings
+    if kept.get("weights") != adapter.weights:
+        return settings
+    found["targets"] = tuple(found["targets"])
+    return dataclasses.replace(settings, adapter=dataclasses.replace(adapter, **found))
 
 
 def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of the weights that the run began with, '' for random ones.
 
-    `saved` is the meta of the checkpoint it goes on from: by then the directory may be gone, unless some parameters are
-    frozen, and so in no checkpoint. AssetError when it has other weights by now.
+    `saved` is the meta of the checkpoint it goes on from: then the directory is not looked at, unless some parameters
+    are frozen, and so in no checkpoint. AssetError when it has other weights by now.
     """
     if not model.weights:
         return ""
     if saved is None:
         return pretrained.digest(Path(model.weights))
     recorded = str(saved.get("weights", ""))
-    if not program.frozen and not Path(model.weights).exists():
-        return recorded
-    if (found := pretrained.digest(Path(model.weights))) != recorded:
+    if program.frozen and (found := pretrained.digest(Path(model.weights))) != recorded:
         raise AssetError(
             f"the weights in {model.weights} are not those this run began with: sha256 {found[:12]}, in the checkpoint "
-            f"{recorded[:12] or 'none'}; put the files back, or name their place in model.weights"
+            f"{recorded[:12]}; put them back, since what is frozen is in no checkpoint"
         )
     return recorded
 

@@ -326,7 +326,10 @@ def test_settings_beside_an_adapter_must_be_its_own(tmp_path: Path) -> None:
     _, settings = written(tmp_path)
     assert peft_files.decided(settings, SMALL).adapter.targets == ("^blocks/attention/qkv$",)
     same = dataclasses.replace(settings, adapter=dataclasses.replace(settings.adapter, rank=2, targets=("qkv",)))
-    assert peft_files.decided(same, SMALL) == peft_files.decided(settings, SMALL)
+    with pytest.raises(ConfigError, match=r"adapter.alpha=8.0, but .* has 16.0"):
+        changed = dataclasses.replace(same.adapter, alpha=8.0)
+        peft_files.decided(dataclasses.replace(same, adapter=changed), SMALL)
+    assert peft_files.decided(same, SMALL) == same
     other = dataclasses.replace(settings, adapter=dataclasses.replace(same.adapter, rank=4, targets=("mlp",)))
     with pytest.raises(ConfigError, match=r"adapter.rank=4, but .* has 2(.|\n)*adapter.targets=.*mlp/down.*has .*qkv"):
         peft_files.decided(other, SMALL)

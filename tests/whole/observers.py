@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -97,7 +98,7 @@ def refusal(settings: config.Config) -> str:
 def decided(settings: config.Config) -> Any:
     """What the settings become when nothing is left open, or what is said against them."""
     try:
-        return beginning.decided(settings)
+        return beginning.decided(Path("no run"), settings)
     except CodexError as error:
         return str(error)
 

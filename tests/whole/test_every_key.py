@@ -37,7 +37,7 @@ UNMET = {
 }
 # Sizes are those of the weights.
 ON_WEIGHTS = {
-    "model.weights": "base",
+    "model.weights": "base_weights",
     **dict.fromkeys(("model.num_layers", "model.num_heads", "model.width", "model.context_length"), 0),
 }
 ADAPTED = {**ON_WEIGHTS, "adapter.rank": 3}
@@ -199,7 +199,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         small_run.write_corpus(Path("others"), seed=1)
         small_run.write_rows(Path("rows.jsonl"), broken=0, whole=200)
         small_run.write_rows(Path("broken.jsonl"), broken=4, whole=200)
-        small_weights.write(Path("base"))
+        small_weights.write(Path("base_weights"))
         Path("copy").mkdir()
         for split, whole in (("train", 200), ("test", 150)):
             small_run.write_rows(Path("copy") / f"{split}.jsonl", broken=0, whole=whole)
