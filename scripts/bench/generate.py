@@ -4,8 +4,8 @@
     python scripts/bench/generate.py --batch 1 --dtype bfloat16 --peer-python PYTHON_WITH_TORCH
 
 Prompts of 32 tokens, random weights; neither side ends before. Seconds are those of a whole call.
-On a machine that is busy with other work --cores 1 gives each side one core, and `cpu_ratio` compares the time they were
-at work: waiting for the core does not count, and torch has no threads to spin for.
+On a machine that is busy with other work --cores 1 gives each side one core, and `cpu_ratio` compares the time they
+were at work: waiting for the core does not count, and torch has no threads to spin for.
 
 Without --peer-python this interpreter needs the `oracle` extra. With --alone only our side is timed.
 """
