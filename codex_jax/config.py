@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from codex_jax import contradictions, schema
 from codex_jax.errors import ConfigError
 from codex_jax.knobs import (
+    Adapter,
     Checkpoint,
     Config,
     Csv,
@@ -37,6 +38,7 @@ from codex_jax.knobs import (
 
 
 __all__ = [
+    "Adapter",
     "Checkpoint",
     "Config",
     "ConfigError",

@@ -40,6 +40,27 @@ _RULES = (
         "train.freeze_layers={} is more than model.num_layers={}",
     ),
     _Rule(
+        ("adapter.rank", "adapter.targets", "adapter.weights"),
+        lambda rank, targets, weights: rank or not targets,
+        "adapter.rank={0} makes no adapter for adapter.targets={1}: set adapter.rank, or leave out the targets",
+    ),
+    _Rule(
+        ("adapter.rank", "adapter.dropout", "adapter.weights"),
+        lambda rank, dropout, weights: rank or weights or not dropout,
+        "adapter.rank={0} makes no adapter for adapter.dropout={1}: set adapter.rank",
+    ),
+    _Rule(
+        # What the weights are is not known yet where only a name is given.
+        ("adapter.rank", "model.weights", "model.name", "model.architecture"),
+        lambda rank, weights, name, architecture: not rank or weights or (name and not architecture),
+        "adapter.rank={0} would adapt random weights: name those of a trained model in model.weights",
+    ),
+    _Rule(
+        ("train.trainable", "model.weights", "model.name", "model.architecture"),
+        lambda trainable, weights, name, architecture: not trainable or weights or (name and not architecture),
+        "train.trainable={0} would leave the rest at random: name the weights of a trained model in model.weights",
+    ),
+    _Rule(
         ("optimizer.final_learning_rate", "optimizer.learning_rate"),
         lambda final, peak: final <= peak,
         "optimizer.final_learning_rate={} is above optimizer.learning_rate={}",
@@ -123,7 +144,7 @@ def _mixture(values: Mapping[str, Any], mixed: Sequence[str]) -> Iterator[str]:
 
 
 def _patterns(values: Mapping[str, Any]) -> Iterator[str]:
-    for name in ("train.trainable",):
+    for name in ("adapter.targets", "train.trainable"):
         for pattern in values.get(name, ()):
             try:
                 re.compile(pattern)

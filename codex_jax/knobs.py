@@ -49,6 +49,22 @@ class Model:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
+class Adapter:
+    rank: int = knob(
+        0, "rank of the adapters (LoRA); the model itself is then frozen. 0: none, or that of adapter.weights", low=0
+    )
+    alpha: float = knob(16.0, "adapters are multiplied by alpha / rank", low=1e-6)
+    rslora: bool = knob(False, "adapters are multiplied by alpha / sqrt(rank) instead")
+    dropout: float = knob(0.0, "probability of dropping what an adapter reads while training", low=0.0, high=0.99)
+    targets: tuple[str, ...] = knob(
+        (),
+        "regular expressions of the products that have adapters, such as attention/(query|value)$ or mlp/; empty: "
+        "queries and values",
+    )
+    weights: str = knob("", "directory of a PEFT adapter to begin with; empty: adapters that change nothing at first")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
 class Tokenizer:
     name: str = knob("", "a tokenizer that is on this machine, by name: gpt2 or tinyllama; empty: of path, or trained")
     path: str = knob("", "files of a tokenizer; empty: where the environment has that of tokenizer.name, or train one")
@@ -174,7 +190,9 @@ class Train:
     microbatch_size: int = knob(0, "rows of one forward and backward pass; 0: all of the batch at once", low=0)
     loss_chunk: int = knob(1024, "tokens whose logits exist at one time, on each device", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
-    trainable: tuple[str, ...] = knob((), "regular expressions of the leaves that are trained; empty: all of them")
+    trainable: tuple[str, ...] = knob(
+        (), "regular expressions of the leaves that are trained; empty: all, or the adapters where there are any"
+    )
     freeze_layers: int = knob(0, "first blocks that stay as they are", low=0)
 
 
@@ -253,6 +271,7 @@ class Tracking:
 class Config:
     run: Run = section(Run)
     model: Model = section(Model)
+    adapter: Adapter = section(Adapter)
     tokenizer: Tokenizer = section(Tokenizer)
     data: Data = section(Data)
     safety: Safety = section(Safety)

@@ -24,6 +24,7 @@ MAY_CHANGE = (
     r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
     r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",
     r"^safety\.(on_block|bypass_reason)$",
+    r"^model\.weights$",  # where they lie; a checkpoint holds their digest
 )
 
 # A network file system may hide a new file for this long from a host that looked before.

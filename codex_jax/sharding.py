@@ -30,6 +30,12 @@ RULES = (
     (r"blocks/mlp/(gate|up)/kernel$", P(None, "fsdp", "tensor")),
     (r"blocks/mlp/(gate|up)/bias$", P(None, "tensor")),
     (r"blocks/mlp/down/kernel$", P(None, "tensor", "fsdp")),
+    (r"blocks/attention/qkv/lora_b$", P()),
+    (r"blocks/.*/(qkv|query|key|value|gate|up)/lora_a$", P(None, "fsdp", None)),
+    (r"blocks/.*/(query|key|value|gate|up)/lora_b$", P(None, None, "tensor")),
+    (r"blocks/.*/(out|down)/lora_a$", P(None, "tensor", None)),
+    (r"blocks/.*/(out|down)/lora_b$", P(None, None, "fsdp")),
+    (r"/lora_[ab]$", P()),
     (r"(norm/(scale|bias)|out/bias|down/bias)$", P()),
     (r"(^|/)(step|key|count)$", P()),
 )

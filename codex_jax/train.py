@@ -110,8 +110,8 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                 )
             )
             content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
-            made_with = dossier.open_run(workdir, settings, guard, model.definition, tokenizer, mixture, content)
-        recorder = Recorder(writer, settings, model.definition, start, before)
+            made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, content)
+        recorder = Recorder(writer, settings, model, start, before)
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(

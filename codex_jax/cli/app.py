@@ -16,6 +16,7 @@ NOUNS = {
     "data": "make, verify, split and show what is trained on",
     "evaluate": "how good a run is on all of its held-out documents",
     "generate": "continue a prompt with a trained model",
+    "model": "list, show, check, export and merge models",
     "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }

@@ -4,9 +4,10 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+from jax.sharding import Mesh
 
 from codex_jax import config, overrides, rundir, schema, sharding, trees
 from codex_jax.checkpoint import store
@@ -37,7 +38,20 @@ def voice(path: Path, step: int | None = None, pairs: Sequence[tuple[str, str]] 
     return _of_weights(path, pairs)
 
 
-def _of_run(run: Path, step: int | None, pairs: Sequence[tuple[str, str]]) -> Voice:
+class Trained(NamedTuple):
+    """A run at one of its checkpoints."""
+
+    settings: config.Config
+    mesh: Mesh
+    model: Program
+    parameters: dict[str, Any]
+    """all of them, adapters too"""
+    tokenizer: Tokenizer
+    step: int
+
+
+def trained(run: Path, step: int | None, pairs: Sequence[tuple[str, str]]) -> Trained:
+    """Return what a run has made by a step, or its newest checkpoint; AssetError when it is not as it was written."""
     written = rundir.read_settings(run)
     found = checkpoint(run, step)
     settings = settings_of(run, written, found, pairs)
@@ -45,13 +59,14 @@ def _of_run(run: Path, step: int | None, pairs: Sequence[tuple[str, str]]) -> Vo
     check_tokenizer(run, tokenizer, found)
     mesh = sharding.make_mesh(settings.parallel)
     model = program.make(settings, mesh)
+    return Trained(settings, mesh, model, parameters(settings, model, found), tokenizer, found.step)
+
+
+def _of_run(run: Path, step: int | None, pairs: Sequence[tuple[str, str]]) -> Voice:
+    made = trained(run, step, pairs)
+    settings = made.settings
     return text.open_voice(
-        model.definition,
-        mesh,
-        parameters(settings, model, found),
-        tokenizer,
-        gate.of(settings.safety),
-        settings.generate,
+        made.model.definition, made.mesh, made.parameters, made.tokenizer, gate.of(settings.safety), settings.generate
     )
 
 

@@ -15,20 +15,21 @@ from codex_jax.data.report import Report
 from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
 from codex_jax.journal.recorder import Recorder
-from codex_jax.models import build
 from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import ledger, progress, provenance, report, report_facts, system
 from codex_jax.tracking.writer import Writer
+from codex_jax.training import subtree
+from codex_jax.training.program import Program
 
 
 def open_run(
     workdir: Path,
     settings: config.Config,
     guard: Gate,
-    definition: build.Definition,
+    program: Program,
     tokenizer: Tokenizer,
     mixture: Mixture,
     content: Mapping[str, str],
@@ -49,8 +50,13 @@ def open_run(
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
-    parameters = trees.num_parameters(definition.abstract)
-    say(f"model      {model.name or definition.family.name}, {parameters:,} parameters, {model.compute_dtype} products")
+    parameters = trees.num_parameters(program.definition.abstract)
+    trained = subtree.num_trained(settings.train, program.target.parameters)
+    family = program.definition.family.name
+    say(f"model      {model.name or family}, {parameters:,} parameters, {model.compute_dtype} products")
+    if trained < parameters:
+        percent = 100 * trained / parameters
+        say(f"trained    {trained:,} of them ({percent:.2g} %), {parameters - trained:,} are frozen")
     if content["weights"]:
         say(f"weights    sha256 {content['weights'][:12]}, {model.weights}")
     for part in mixture:
@@ -67,6 +73,7 @@ def open_run(
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
+        "trained_parameters": trained,
         "safety": _bypass(settings.safety),
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
         **({"weights": {"path": model.weights, "digest": content["weights"]}} if content["weights"] else {}),

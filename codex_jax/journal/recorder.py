@@ -18,7 +18,8 @@ from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
-from codex_jax.training import flops
+from codex_jax.training import flops, subtree
+from codex_jax.training.program import Program
 from codex_jax.training.step import Output
 
 
@@ -44,16 +45,18 @@ class Totals:
 class Recorder:
     """Keeps one step in flight; `drain` reads it before anything that must find the ledger complete."""
 
-    def __init__(
-        self, writer: Writer, settings: config.Config, definition: build.Definition, start: int, totals: Totals
-    ) -> None:
+    def __init__(self, writer: Writer, settings: config.Config, model: Program, start: int, totals: Totals) -> None:
         self.totals = totals
         self._writer = writer
         self._settings = settings
         self._start = self._since_step = self._step = start
         self._pending: _Pending | None = None
-        num_parameters = trees.num_parameters(definition.abstract)
-        self._flops = flops.per_token(definition.shape, num_parameters, settings.data.sequence_length)
+        self._flops = flops.per_token(
+            model.definition.shape,
+            trees.num_parameters(model.definition.abstract),
+            subtree.num_trained(settings.train, model.target.parameters),
+            settings.data.sequence_length,
+        )
         # Now, while no step runs: on a CPU it is measured.
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
         self._began = self._since = time.perf_counter()

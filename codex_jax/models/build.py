@@ -12,7 +12,7 @@ from flax import nnx
 
 from codex_jax import config
 from codex_jax.errors import ConfigError
-from codex_jax.models import attention, catalogue, origin
+from codex_jax.models import attention, catalogue, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
 from codex_jax.models.families import gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
@@ -36,9 +36,15 @@ class Definition(NamedTuple):
     abstract: dict[str, Any]
     """nested dict of ShapeDtypeStruct"""
 
-    def bind(self, parameters: dict[str, Any]) -> Any:
-        """Return the module with these values; free at run time, it acts while tracing."""
-        return nnx.merge(self.graphdef, parameters)
+    def bind(self, parameters: dict[str, Any], key: jax.Array | None = None) -> Any:
+        """Return the module with these values; free at run time, it acts while tracing.
+
+        With a key, its adapters drop what they read; the module has no other dropout but by the key it is called with.
+        """
+        module = nnx.merge(self.graphdef, parameters)
+        if key is not None:
+            layers.give_keys(module, key)
+        return module
 
 
 def define(model: config.Model) -> Definition:

@@ -6,6 +6,8 @@ matrix products are cast to the compute dtype, and on accelerators what goes fro
 B batch · L query length · D model · F features of a product
 """
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 from flax import nnx
@@ -13,18 +15,36 @@ from flax import nnx
 from codex_jax.models import lookup, products
 
 
+@dataclasses.dataclass(frozen=True)
+class Adapter:
+    """How a product uses its adapter, see `lora`."""
+
+    scale: float
+    dropout: float
+
+
+class DropoutKey(nnx.Variable[jax.Array]):
+    """The key of an adapter's dropout, which a model has while it is trained: it is no parameter."""
+
+
 class Dense(nnx.Module):
     """A product with a kernel over the last axis, plus a bias if it has one: (..., D) -> (..., F).
 
-    `features` may be several axes, e.g. (3, D) for the query, key and value of attention.
+    `features` may be several axes, e.g. (3, D) for the query, key and value of attention. `lora.adapted` may add a
+    product of low rank beside it.
 
     `turned`: the kernel is given as (F, D), as `products.turned` makes it, for when hidden has few rows.
     """
+
+    lora_a: nnx.Param[jax.Array]
+    lora_b: nnx.Param[jax.Array]
+    dropout_key: DropoutKey
 
     def __init__(
         self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
         self.dtype, self.features, self.turned = dtype, features, False
+        self.adapter: Adapter | None = None
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
@@ -34,8 +54,27 @@ class Dense(nnx.Module):
             flat = products.by_rows(hidden, kernel, self.dtype, products.passed_on(self.dtype))
         else:
             flat = products.dense(hidden, kernel.reshape(kernel.shape[0], -1), self.dtype)
+        if self.adapter is not None:
+            flat = flat + self._adapted(hidden, self.adapter)
         product = flat.reshape(*hidden.shape[:-1], *self.features)
         return product if self.bias is None else product + jnp.broadcast_to(self.bias[...], product.shape)
+
+    def _adapted(self, hidden: jax.Array, adapter: Adapter) -> jax.Array:
+        key = self.dropout_key[...] if hasattr(self, "dropout_key") else None
+        low = products.dense(dropout(hidden, adapter.dropout, key), self.lora_a[...], self.dtype)
+        return products.dense(adapter.scale * low, self.lora_b[...], self.dtype)
+
+
+def give_keys(module: nnx.Module, key: jax.Array) -> None:
+    """Give each adapter with dropout in a module a key of its own, and one for each layer where it is stacked."""
+    # Beside the numbers by which a model splits the same key, so that no two masks are drawn by one.
+    key = jax.random.fold_in(key, 0xFFFFFFFF)
+    found = {path: part for path, part in nnx.iter_modules(module) if isinstance(part, Dense)}
+    for number, path in enumerate(sorted(found, key=str)):
+        dense = found[path]
+        if dense.adapter is not None and dense.adapter.dropout:
+            own = jax.random.fold_in(key, number)
+            dense.dropout_key = DropoutKey(jax.random.split(own, dense.lora_a.shape[:-2]))
 
 
 class Embedding(nnx.Module):

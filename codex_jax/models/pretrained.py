@@ -37,6 +37,11 @@ class Source(NamedTuple):
     row: Weight
     tensors: list[Stored]
 
+    @property
+    def stacked(self) -> bool:
+        """Whether the layers are on its first axis."""
+        return "{layer}" in self.row.name
+
 
 def digest(directory: Path) -> str:
     """Return the SHA-256 over names and contents of the weight files."""
@@ -53,10 +58,17 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     wanted = {name for name, _ in trees.named_leaves(places)}
     sources = {source.leaf: source for source in match(directory, definition, wanted)}
 
-    def fill(path: Sequence[Any], place: Sharding) -> jax.Array:
-        return _filled(sources[trees.name(path)], place)
+    def begin(path: Sequence[Any], place: Sharding) -> jax.Array | None:
+        source = sources[trees.name(path)]
+        return _room(source.shape, place) if source.stacked else None
 
-    return jax.tree_util.tree_map_with_path(fill, places)
+    def fill(path: Sequence[Any], place: Sharding, whole: jax.Array | None) -> jax.Array:
+        source = sources[trees.name(path)]
+        return _single(source, place) if whole is None else _stacked(source, place, whole)
+
+    # All begun before the first is filled: getting memory takes as long as reading, and goes on meanwhile.
+    rooms = jax.tree_util.tree_map_with_path(begin, places)
+    return jax.tree_util.tree_map_with_path(fill, places, rooms)
 
 
 def match(directory: Path, definition: Definition, wanted: Container[str]) -> list[Source]:
@@ -166,24 +178,32 @@ def _listing(directory: Path, definition: Definition, problems: list[str]) -> st
     return "\n  ".join([head, *problems[:_MOST_LISTED], *more])
 
 
-def _filled(source: Source, place: Sharding) -> jax.Array:
-    stacked = "{layer}" in source.row.name
-    shape, of_one = (source.shape[1:], _of_layer(place)) if stacked else (source.shape, place)
-    memory = stored.room(math.prod(shape))
+def _room(shape: tuple[int, ...], place: Sharding) -> jax.Array:
+    zeros: jax.Array = jax.jit(functools.partial(jnp.zeros, shape, jnp.float32), out_shardings=place)()
+    return zeros
 
-    def read(tensor: Stored) -> jax.Array:
-        values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
-        return jax.make_array_from_callback(shape, of_one, lambda index: values[index])
 
-    if not stacked:
-        # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
-        return jax.jit(jnp.copy, out_shardings=place)(read(source.tensors[0]))
-    whole = jax.jit(functools.partial(jnp.zeros, source.shape, jnp.float32), out_shardings=place)()
+def _single(source: Source, place: Sharding) -> jax.Array:
+    memory = stored.room(math.prod(source.shape))
+    # A copy: on a CPU jax holds NumPy's memory as it is, and training could not use that up.
+    copied: jax.Array = jax.jit(jnp.copy, out_shardings=place)(_read(source, source.tensors[0], memory, place))
+    return copied
+
+
+def _stacked(source: Source, place: Sharding, whole: jax.Array) -> jax.Array:
+    memory = stored.room(math.prod(source.shape[1:]))
     put = jax.jit(jax.lax.dynamic_update_index_in_dim, static_argnums=3, donate_argnums=0, out_shardings=place)
     for layer, tensor in enumerate(source.tensors):
         # Waited for, since the next one is read into the same memory.
-        whole = jax.block_until_ready(put(whole, read(tensor), np.int32(layer), 0))
+        block = _read(source, tensor, memory, _of_layer(place))
+        whole = jax.block_until_ready(put(whole, block, np.int32(layer), 0))
     return whole
+
+
+def _read(source: Source, tensor: Stored, memory: np.ndarray, place: Sharding) -> jax.Array:
+    shape = source.shape[1:] if source.stacked else source.shape
+    values = stored.read(tensor, memory, turned=source.row.transposed).reshape(shape)
+    return jax.make_array_from_callback(shape, place, lambda index: values[index])
 
 
 def _of_layer(place: Sharding) -> Sharding:

@@ -40,18 +40,20 @@ def recall(workdir: Path, settings: config.Config) -> config.Config:
 def digest(model: config.Model, program: Program, saved: Mapping[str, Any] | None) -> str:
     """Return the SHA-256 of the weights that the run began with, '' for random ones.
 
-    `saved` is the meta of the checkpoint it goes on from: then the directory is not looked at, unless some parameters
-    are frozen, and so in no checkpoint. AssetError when it has other weights by now.
+    `saved` is the meta of the checkpoint it goes on from: by then the directory may be gone, unless some parameters are
+    frozen, and so in no checkpoint. AssetError when it has other weights by now.
     """
     if not model.weights:
         return ""
     if saved is None:
         return pretrained.digest(Path(model.weights))
     recorded = str(saved.get("weights", ""))
-    if program.frozen and (found := pretrained.digest(Path(model.weights))) != recorded:
+    if not program.frozen and not Path(model.weights).exists():
+        return recorded
+    if (found := pretrained.digest(Path(model.weights))) != recorded:
         raise AssetError(
             f"the weights in {model.weights} are not those this run began with: sha256 {found[:12]}, in the checkpoint "
-            f"{recorded[:12]}; put them back, since what is frozen is in no checkpoint"
+            f"{recorded[:12] or 'none'}; put the files back, or name their place in model.weights"
         )
     return recorded
 

@@ -23,16 +23,18 @@ PEAK = {
 }
 
 
-def per_token(shape: Architecture, num_parameters: int, sequence_length: int) -> float:
+def per_token(shape: Architecture, num_parameters: int, num_trained: int, sequence_length: int) -> float:
     """Return FLOPs of forward and backward for one token (PaLM, app. B): 6 x parameters + 12 x heads' width x length.
 
+    A parameter that is not trained costs 4: its product forward, and one to pass the gradient on.
     The latter in every layer, with its window where that is shorter. Embeddings are looked up, not multiplied, and do
     not count; the head does, tied or not.
     """
     looked_up = shape.context_length * shape.width if shape.learned_positions else 0
     looked_up += 0 if shape.tied else shape.vocab_size * shape.width
     seen = sum(min(kind.window or sequence_length, sequence_length) for kind in shape.layers)
-    return 6.0 * (num_parameters - looked_up) + 12.0 * shape.num_heads * shape.head_dim * seen
+    multiplied = num_parameters - looked_up
+    return 4.0 * multiplied + 2.0 * min(num_trained, multiplied) + 12.0 * shape.num_heads * shape.head_dim * seen
 
 
 def peak(dtype: jnp.dtype) -> float | None:

@@ -40,7 +40,7 @@ def of_batch(
     With a key, dropout is on. `chunk` counts tokens over all devices.
     """
     tokens_BL, targets_BL, weights_BL, segments_BL, positions_BL = batch
-    model = definition.bind(parameters)
+    model = definition.bind(parameters, key)
     hidden_BLD = model(tokens_BL, segments_BL, positions_BL, key)
     return next_token(hidden_BLD, model.head(), targets_BL, weights_BL, chunk=chunk, dtype=model.how.dtype)
 

@@ -11,7 +11,7 @@ from codex_jax.training import schedule
 DECAY = (
     (r"(^|/)(bias|scale)$", False),
     (r"^positions/embedding$", False),
-    (r"(^|/)(kernel|embedding)$", True),
+    (r"(^|/)(kernel|embedding|lora_a|lora_b)$", True),
 )
 
 

@@ -8,7 +8,7 @@ import jax
 from jax.sharding import Mesh
 
 from codex_jax import config, sharding, trees
-from codex_jax.models import build
+from codex_jax.models import build, lora
 from codex_jax.training import optimizer, state, step, subtree
 from codex_jax.training.state import TrainState
 
@@ -32,11 +32,11 @@ class Program(NamedTuple):
 
 def make(settings: config.Config, mesh: Mesh) -> Program:
     """Return the program of these settings; ConfigError when model or parameters do not fit the devices."""
-    definition = build.define(settings.model)
+    definition = lora.adapted(build.define(settings.model), settings.adapter)
     trained = subtree.trained(settings.train, definition.abstract)
     parameters, frozen = trees.split(definition.abstract, trained)
     tx = optimizer.make(settings.optimizer, settings.train.num_steps, parameters)
-    initial = functools.partial(state.initial, settings, tx, trained)
+    initial = functools.partial(state.initial, settings, definition, tx, trained)
     target = sharding.abstract(lambda: initial({}), mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
     update = step.make(settings, definition, tx, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)

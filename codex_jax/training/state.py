@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import optax
 
 from codex_jax import config, trees
-from codex_jax.models import build
+from codex_jax.models import build, lora
 
 
 @jax.tree_util.register_dataclass
@@ -30,7 +30,11 @@ class TrainState:
 
 
 def initial(
-    settings: config.Config, optimizer: optax.GradientTransformation, trained: trees.PyTree, given: dict[str, Any]
+    settings: config.Config,
+    definition: build.Definition,
+    optimizer: optax.GradientTransformation,
+    trained: trees.PyTree,
+    given: dict[str, Any],
 ) -> TrainState:
     """Return the state before the first update; call it under jit so that each leaf is made where it will live.
 
@@ -38,6 +42,7 @@ def initial(
     """
     root = jax.random.key(settings.run.seed)
     key_parameters, key_training = jax.random.split(root)
-    made, _ = trees.split(build.initial(settings.model, key_parameters), trained)
+    base, adapters = build.initial(settings.model, key_parameters), lora.initial(definition.abstract, key_parameters)
+    made, _ = trees.split(trees.joined(base, adapters), trained)
     parameters = trees.replaced(made, given)
     return TrainState(jnp.zeros((), jnp.int32), parameters, optimizer.init(parameters), key_training)

@@ -47,7 +47,7 @@ def make(
     """
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
-    dropout_on = settings.model.dropout > 0.0
+    dropout_on = max(settings.model.dropout, settings.adapter.dropout) > 0.0
 
     def loss_sums(
         parameters: dict[str, Any], frozen: dict[str, Any], batch: tuple[jax.Array, ...], key: jax.Array | None

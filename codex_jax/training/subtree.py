@@ -1,5 +1,6 @@
 """Which parameters are trained: leaves by their names, and of stacked leaves the layers."""
 
+import math
 import re
 from collections.abc import Sequence
 
@@ -8,6 +9,7 @@ import jax.numpy as jnp
 
 from codex_jax import config, trees
 from codex_jax.errors import ConfigError
+from codex_jax.models import lora
 
 
 # Leaves with the layers on their first axis.
@@ -20,8 +22,11 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     ConfigError for a pattern that is found in no name, with the names there are, and when nothing is left to train.
     """
     names = [name for name, _ in trees.named_leaves(parameters)]
-    chosen = [name for name in names if is_found(train.trainable, name)] if train.trainable else names
+    adapters = [name for name in names if re.search(lora.LEAVES, name)]
+    chosen = [name for name in names if is_found(train.trainable, name)] if train.trainable else adapters or names
     problems = unfound("train.trainable", train.trainable, names)
+    if adapters and not set(chosen) & set(adapters):
+        problems.append(f"train.trainable={','.join(train.trainable)} trains no adapter: add lora_, or adapter.rank=0")
     still = [
         name
         for name, leaf in trees.named_leaves(parameters)
@@ -46,6 +51,15 @@ def unfound(setting: str, patterns: Sequence[str], names: Sequence[str]) -> list
         for pattern in patterns
         if not any(re.search(pattern, name) for name in names)
     ]
+
+
+def num_trained(train: config.Train, parameters: trees.PyTree) -> int:
+    """Return how many numbers of the trained leaves may change."""
+    whole = trees.num_parameters(parameters)
+    if not train.freeze_layers:
+        return whole
+    stacked = [leaf for name, leaf in trees.named_leaves(parameters) if re.search(STACKED, name)]
+    return whole - sum(math.prod(leaf.shape[1:]) * min(train.freeze_layers, leaf.shape[0]) for leaf in stacked)
 
 
 def hold(num_layers: int, new: trees.PyTree, old: trees.PyTree) -> trees.PyTree:

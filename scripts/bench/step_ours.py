@@ -39,7 +39,9 @@ def main(dtype: str, rows: int, length: int) -> None:
     work()
     peak = flops.peak(build.compute_dtype(dtype))
     per_step = (
-        flops.per_token(model.definition.shape, trees.num_parameters(model.definition.abstract), length) * rows * length
+        flops.per_token(model.definition.shape, *2 * [trees.num_parameters(model.definition.abstract)], length)
+        * rows
+        * length
     )
     device = jax.devices()[0]
     paired.serve(

@@ -31,4 +31,6 @@ def test_a_device_is_known_by_whole_words(kind: str, tera: float | None) -> None
 def test_flops_of_a_token_are_those_of_the_paper() -> None:
     shape = build.define(config.Config().model).shape  # 124,439,808 parameters, of which 1024 x 768 are looked up
     expected = 6 * (124_439_808 - 1024 * 768) + 12 * 12 * 768 * 1024
-    assert flops.per_token(shape, 124_439_808, 1024) == expected
+    assert flops.per_token(shape, 124_439_808, 124_439_808, 1024) == expected
+    adapters = 2 * 12 * 8 * 1000
+    assert flops.per_token(shape, 124_439_808, adapters, 1024) == expected - 2 * (124_439_808 - 1024 * 768 - adapters)

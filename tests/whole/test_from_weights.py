@@ -1,5 +1,6 @@
 """Training that begins with the weights of a directory: they are trained, named in every record, and needed once."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable, Mapping
@@ -12,8 +13,10 @@ import pytest
 import small_run
 
 from codex_jax import config
+from codex_jax.cli import app
 from codex_jax.data import pipeline
 from codex_jax.models import build, export, pretrained
+from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 
 
@@ -88,11 +91,35 @@ def test_a_run_begins_with_the_weights_and_says_so(
     definition = build.define(config.Model(weights=str(weights)))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     expected = pretrained.load(weights, definition, jax.tree.map(lambda leaf: place, definition.abstract))
+    _check_export(tmp_path / "run", weights, tmp_path / "out")
     found = small_run.arrays(tmp_path / "run", 8)
     np.testing.assert_array_equal(found["parameters/tokens/embedding"], expected["tokens"]["embedding"])
     np.testing.assert_array_equal(found["parameters/blocks/mlp/up/kernel"], expected["blocks"]["mlp"]["up"]["kernel"])
 
 
+def _check_export(run: Path, weights: Path, out: Path) -> None:
+    """What was imported and did not change in training goes out again byte for byte, and transformers takes it."""
+    assert app.main(["model", "export", str(run / "checkpoints" / "8"), str(out)]) == 0
+    assert (out / "model.safetensors").read_bytes() == (weights / "model.safetensors").read_bytes()
+    assert json.loads((out / "config.json").read_text())["architectures"] == ["LlamaForCausalLM"]
+    assert app.main(["model", "export", str(run), str(out)]) == 3
+    assert app.main(["model", "export", str(run), str(out), "--force", "--dtype=bfloat16"]) == 0
+    assert app.main(["model", "merge", str(run), str(out), "--force"]) == 2
+    assert json.loads((out / "config.json").read_text())["dtype"] == "bfloat16"
+    tokenizer = loading.load(out)
+    assert json.loads((out / "generation_config.json").read_text())["eos_token_id"] == tokenizer.eos_id
+    assert app.main(["model", "import", str(out)]) == 0
+    assert app.main(["model", "import", str(out), "--digest=0000"]) == 3
+    if importlib.util.find_spec("torch"):
+        import transformers
+
+        made = transformers.AutoModelForCausalLM.from_pretrained(out, dtype="auto")
+        assert str(made.dtype) == "torch.bfloat16" and made.config.eos_token_id == tokenizer.eos_id
+        ids = transformers.AutoTokenizer.from_pretrained(out)("the model")["input_ids"]
+        assert ids == tokenizer.encode(["the model"])[0].tolist()
+
+
+@pytest.mark.slow
 def test_a_run_goes_on_without_the_directory_and_ends_as_if_it_was_never_stopped(
     corpus: Path, weights: Path, tmp_path: Path, main_env: dict[str, str]
 ) -> None:
