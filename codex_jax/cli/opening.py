@@ -72,7 +72,7 @@ def _of_run(run: Path, step: int | None, pairs: Sequence[tuple[str, str]]) -> Vo
 
 def _of_weights(directory: Path, pairs: Sequence[tuple[str, str]]) -> Voice:
     settings, _ = overrides.load("", [("model.weights", str(directory)), *pairs])
-    settings = loading.of_weights(build.decided(settings))
+    settings = loading.of_weights(settings)  # what training would ask of a model is not asked here
     tokenizer = loading.load(Path(settings.tokenizer.path), settings.tokenizer.kind)
     mesh = sharding.make_mesh(settings.parallel)
     definition = build.define(settings.model)

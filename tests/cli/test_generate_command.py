@@ -2,10 +2,12 @@
 
 import json
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 import small_run
+import torch_models
 
 from codex_jax import notebook
 from codex_jax.cli import app
@@ -66,6 +68,51 @@ def test_wrong_and_blocked_prompts_exit_with_2(run: Path, capsys: pytest.Capture
     assert "num_tokens=64 are more than the 64 tokens" in refused("--prompt=x", "--num-tokens=64")
     assert "leave out --json" in refused("--prompt=x", "--stream", "--json")
     assert "temperature=-1.0 is too small" in refused("--prompt=x", "--temperature=-1")
+
+
+@pytest.fixture
+def weights(torch_oracle: ModuleType, tmp_path: Path) -> tuple[Path, Any]:
+    """Weights as transformers writes them, with a tokenizer that puts a token before every text."""
+    import tokenizers
+
+    made = torch_models.network("llama")
+    names = ["<s>", "</s>", *(chr(ord("a") + number) for number in range(26))]
+    inner = tokenizers.Tokenizer(
+        tokenizers.models.WordLevel({name: index for index, name in enumerate(names)}, unk_token="a")
+    )
+    inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
+    inner.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
+    inner.add_special_tokens(names[:2])
+    made.save_pretrained(tmp_path)
+    inner.save(str(tmp_path / "tokenizer.json"))
+    roles = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(roles))
+    return tmp_path, made
+
+
+def test_weights_of_transformers_write_what_they_write_there(
+    weights: tuple[Path, Any], torch_oracle: ModuleType, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, peer = weights
+    given = torch_oracle.tensor([[0, 4, 5, 6]])
+    # Ours never writes rows of the model that the tokenizer has no token for.
+    unknown = [[index] for index in range(28, 99)]
+    expected = peer.generate(
+        given,
+        attention_mask=torch_oracle.ones_like(given),
+        do_sample=False,
+        max_new_tokens=12,
+        bad_words_ids=unknown,
+        pad_token_id=0,
+    )[0, 4:].tolist()
+    (directory / "generation_config.json").write_text(json.dumps({"eos_token_id": [1, expected[8]]}))
+    end = expected.index(expected[8])
+    args = (directory, "--prompt=c d e", "--num-tokens=12", "--temperature=0", "--config.model.compute_dtype=float32")
+    (found,) = generate(capsys, *args)
+    letters = [(["<s>", "</s>"] + [chr(97 + number) for number in range(26)])[index] for index in expected[:end]]
+    assert found["prompt"].split() == ["c", "d", "e"] and found["text"].split() == letters
+    assert app.main(["generate", str(directory), "--prompt=c", "--step=3"]) == 2
+    assert "has no steps" in capsys.readouterr().err
 
 
 def test_directories_that_are_neither_run_nor_weights_are_named(

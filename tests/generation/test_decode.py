@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch_models
 
+from codex_jax import config, trees
 from codex_jax.generation import decode, sampling, writing
-from codex_jax.models import build
+from codex_jax.models import build, lora
 
 
 pytestmark = pytest.mark.model
@@ -137,3 +138,22 @@ def test_sixteen_bits_are_rounded_as_in_training(torch_oracle: ModuleType) -> No
     assert np.array_equal(keys_GMK, keys_GMK.astype(jnp.bfloat16).astype(np.float32))
     scores_V = np.asarray(model.head() @ expected_LD[-1])
     assert scores_V[int(state.tokens_BM[0, 32])] >= scores_V.max() - 0.02
+
+
+def test_adapters_take_part(torch_oracle: ModuleType) -> None:
+    small = Small("llama")
+    adapted = lora.adapted(small.definition, config.Adapter(rank=3, targets=("query", "value", "down")))
+    drawn = iter(jax.random.split(jax.random.key(2), 100))
+    parameters = jax.tree.map(lambda leaf: 0.3 * jax.random.normal(next(drawn), leaf.shape), adapted.abstract)
+    parameters = trees.replaced(parameters, small.parameters)
+    free = small.write(prompts(), 12)
+    small.definition, small.decoding = adapted, decode.make(adapted, MESH)
+    small.weights = small.decoding.prepare(parameters)
+    written = small.write(prompts(), 12)
+    assert written != free
+    model, tokens = adapted.bind(parameters), list(prompts()[0])
+    for _ in range(12):
+        given = np.array([tokens], np.int32)
+        hidden_1LD = model(given, np.ones_like(given), np.arange(len(tokens), dtype=np.int32)[None])
+        tokens.append(int(jnp.argmax(model.head() @ hidden_1LD[0, -1])))
+    assert written[0] == tokens[len(prompts()[0]) :]
