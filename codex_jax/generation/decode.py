@@ -23,14 +23,14 @@ from codex_jax.models.decoder import Memory
 
 
 class Weights(NamedTuple):
-    """Parameters as decoding reads them: every matrix once a token, whole and in order."""
+    """Parameters as decoding reads them: every matrix once a token, in order where there is memory for it."""
 
-    outer: dict[str, Any]
-    """all but the blocks"""
-    layers: tuple[dict[str, Any], ...]
-    """the blocks one by one, kernels turned and rounded"""
+    own: dict[str, Any]
+    """as the model has them; without the blocks where `layers` has those"""
+    layers: tuple[dict[str, Any], ...] | None
+    """copies of the blocks one by one, kernels turned and rounded"""
     head_VD: jax.Array | None
-    """rounded; None where it is among the outer ones as it is"""
+    """rounded; None where that of the model itself is read"""
 
 
 class State(NamedTuple):
@@ -54,7 +54,7 @@ class Decoding(NamedTuple):
     """The compiled functions of one model. Each compiles once for a batch size and a bucket of lengths."""
 
     prepare: Callable[[dict[str, Any]], Weights]
-    """`prepare(parameters) -> Weights`"""
+    """`prepare(parameters) -> Weights`, copies that many tokens are written with: they take the model's memory again"""
     begin: Callable[..., State]
     """`begin(weights, choice, tokens_BP, starts_B, keys_B, ends_E, room=room) -> State`: prompts are read and the first
     token is chosen; `room` tokens will fit"""
@@ -69,8 +69,8 @@ def make(definition: build.Definition, mesh: Mesh) -> Decoding:
     parts = jax.jit(functools.partial(_prepare, definition))
 
     def prepare(parameters: dict[str, Any]) -> Weights:
-        outer = {name: part for name, part in parameters.items() if name != "blocks"}
-        return Weights(outer, *parts(parameters))
+        own = {name: part for name, part in parameters.items() if name != "blocks"}
+        return Weights(own, *parts(parameters))
 
     return Decoding(
         prepare,
@@ -180,7 +180,7 @@ def _chosen(
 ) -> State:
     """Return the state with one more token in every row that has not ended."""
     model = _model(definition, weights)
-    head_VD = model.head() if weights.head_VD is None else weights.head_VD
+    head_VD = products.rounded(model.head(), model.how.dtype) if weights.head_VD is None else weights.head_VD
     logits_BV = products.by_rows(hidden_BD, head_VD, model.how.dtype, products.FLOAT32)
     keys_B = jax.vmap(jax.random.fold_in, in_axes=(0, None))(state.keys_B, state.done)
     token_B = jnp.where(state.ended_B, 0, choice(logits_BV, state.seen_BV, keys_B))
@@ -197,7 +197,12 @@ def _chosen(
 
 
 def _model(definition: build.Definition, weights: Weights) -> Any:
-    return definition.bind({**weights.outer, "blocks": definition.abstract["blocks"]})
+    return definition.bind({"blocks": definition.abstract["blocks"], **weights.own})
+
+
+def as_they_are(parameters: dict[str, Any]) -> Weights:
+    """Return parameters to write few tokens with, without a copy of them all."""
+    return Weights(parameters, None, None)
 
 
 def bucket(length: int) -> int:

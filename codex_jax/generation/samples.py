@@ -44,7 +44,7 @@ def make(
             return stops.is_met(tokenizer, prompt, tokens, options.stop)
 
         (written,) = writing.last(
-            writing.write(decoding, decoding.prepare(parameters), choice, [prompt], key[None], limits, is_done)
+            writing.write(decoding, decode.as_they_are(parameters), choice, [prompt], key[None], limits, is_done)
         )
         return "".join(stops.texts(tokenizer, prompt, written, options.stop))
 

@@ -230,7 +230,7 @@ class Decoder(Stack):
 
     def extend(
         self,
-        layers: Sequence[Mapping[str, Any]],
+        layers: Sequence[Mapping[str, Any]] | None,
         tokens_BL: jax.Array,
         positions_BL: jax.Array,
         sight: Sight,
@@ -238,17 +238,23 @@ class Decoder(Stack):
     ) -> tuple[jax.Array, tuple[Memory, ...]]:
         """Return hidden_BLD of tokens that follow those in the memories, and these with them, at sight.places_L.
 
-        `layers` are the parameters of the blocks one by one, kernels as `Dense.turned` has them: a scan over the stack
-        would copy each layer's for every token. Those of the module itself are not read.
+        `layers` are the parameters of the blocks one by one, kernels as `Dense.is_turned` has them; those of the module
+        itself are not read then. Without them each block is copied out of the stack when its turn comes.
         """
         hidden_BLD, kinds = self._embedded(tokens_BL, positions_BL), self._layers(positions_BL)
         graphdef, written = nnx.graphdef(self.blocks), []
-        for parameters, kind, kept in zip(layers, self.shape.layers, memories, strict=True):
-            block = nnx.merge(graphdef, parameters)
-            block.set_attributes(turned=True)
+        for index, (kind, kept) in enumerate(zip(self.shape.layers, memories, strict=True)):
+            block = nnx.merge(graphdef, layers[index] if layers else self._layer(index, hidden_BLD))
+            block.set_attributes(is_writing=True, is_turned=layers is not None)
             hidden_BLD, memory = block(hidden_BLD, sight, kinds[self.shape.kinds.index(kind)], None, kept)
             written.append(memory)
         return self.norm(hidden_BLD), tuple(written)
+
+    def _layer(self, index: int, hidden_BLD: jax.Array) -> nnx.State:
+        """Return the parameters of one block, copied after `hidden_BLD` is known: not all of them beforehand."""
+        stacked, _ = jax.lax.optimization_barrier((nnx.state(self.blocks), hidden_BLD))
+        block: nnx.State = jax.tree.map(lambda leaf: leaf[index], stacked)
+        return block
 
     def empty_memories(self, batch: int, length: int) -> tuple[Memory, ...]:
         """Return a memory for `length` tokens of `batch` sequences, for each layer."""

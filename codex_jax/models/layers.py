@@ -34,7 +34,8 @@ class Dense(nnx.Module):
     `features` may be several axes, e.g. (3, D) for the query, key and value of attention. `lora.adapted` may add a
     product of low rank beside it, `quantize.quantized` may keep the kernel in few bits.
 
-    `turned`: the kernel is given as (F, D), as `products.turned` makes it, for when hidden has few rows.
+    `is_writing`: hidden has few rows and no gradient is asked for. `is_turned`: the kernel is then given as (F, D), as
+    `products.turned` makes it.
     """
 
     codes: nnx.Param[jax.Array]
@@ -47,16 +48,18 @@ class Dense(nnx.Module):
         self, inputs: int, features: tuple[int, ...], *, bias: bool, stddev: float, dtype: jnp.dtype, rngs: nnx.Rngs
     ):
         self.dtype, self.inputs, self.features = dtype, inputs, features
-        self.is_coded = self.turned = False
+        self.is_coded = self.is_writing = self.is_turned = False
         self.adapter: Adapter | None = None
         self.kernel = nnx.Param(stddev * jax.random.normal(rngs.params(), (inputs, *features)))
         self.bias = nnx.Param(jnp.zeros(features)) if bias else None
 
     def __call__(self, hidden: jax.Array) -> jax.Array:
-        if self.turned and not self.is_coded:  # codes are read as they are
+        if self.is_coded or not self.is_writing:
+            flat = products.dense(hidden, self._kernel(), self.dtype)
+        elif self.is_turned:
             flat = products.by_rows(hidden, self.kernel[...], self.dtype, products.passed_on(self.dtype))
         else:
-            flat = products.dense(hidden, self._kernel(), self.dtype)
+            flat = products.few_rows(hidden, self._kernel(), self.dtype, products.passed_on(self.dtype))
         if self.adapter is not None:
             flat = flat + self._adapted(hidden, self.adapter)
         product = flat.reshape(*hidden.shape[:-1], *self.features)

@@ -140,6 +140,15 @@ def test_sixteen_bits_are_rounded_as_in_training(torch_oracle: ModuleType) -> No
     assert scores_V[int(state.tokens_BM[0, 32])] >= scores_V.max() - 0.02
 
 
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("name", ["gpt2", "gemma3"])
+def test_parameters_as_they_are_write_what_copies_write(torch_oracle: ModuleType, name: str, dtype: str) -> None:
+    small = Small(name, dtype)
+    copied = small.write(prompts(), 12)
+    small.weights = decode.as_they_are(small.parameters)
+    assert small.write(prompts(), 12) == copied
+
+
 def test_adapters_take_part(torch_oracle: ModuleType) -> None:
     small = Small("llama")
     adapted = lora.adapted(small.definition, config.Adapter(rank=3, targets=("query", "value", "down")))
