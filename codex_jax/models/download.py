@@ -78,8 +78,8 @@ def _unpinned(name: str, repository: str, revision: str) -> ConfigError:
     asked = revision or "main"
     said = f"--revision={revision} is no commit" if revision else f"no commit is pinned for {name}"
     return ConfigError(
-        f"{said} (40 hexadecimal digits), and what is behind a branch changes: {asked} of {repository} is at this one "
-        f"now:\n  codex-jax model download {name} --revision={hub.commit_of(repository, asked)}"
+        f"{said} (40 hexadecimal digits), and what is behind a branch changes: {asked} of {repository} is now at\n"
+        f"  --revision={hub.commit_of(repository, asked)}"
     )
 
 

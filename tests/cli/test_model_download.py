@@ -3,7 +3,6 @@
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import sys
 import time
@@ -177,15 +176,17 @@ def test_killed_process_leaves_no_model_and_the_next_goes_on(
     served.faults[WEIGHTS] = "hang"
     env = {**main_env, "HF_ENDPOINT": os.environ["HF_ENDPOINT"], "HF_HUB_DOWNLOAD_TIMEOUT": "60"}
     line = ["download", REPOSITORY, f"--revision={COMMIT}", "--to=my-model"]
-    with subprocess.Popen([sys.executable, "-m", "codex_jax.cli.app", "model", *line], env=env) as process:
+    process = subprocess.Popen([sys.executable, "-m", "codex_jax.cli.app", "model", *line], env=env)
+    try:
         part = Path(".my-model.part", f"{WEIGHTS}.part")
         assert served.half_sent.wait(60)
         while not part.is_file() or part.stat().st_size < 1000:
             assert process.poll() is None
             time.sleep(0.02)
-        said = download(capsys, code=2)
-        assert "another process is downloading to" in said
-        process.send_signal(signal.SIGKILL)
+        assert "another process is downloading to" in download(capsys, code=2)
+    finally:
+        process.kill()
+        process.wait()
     assert not Path("my-model").exists() and not Path(".my-model.part", WEIGHTS).exists()
     served.faults.clear()
     download(capsys)

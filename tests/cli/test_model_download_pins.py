@@ -23,7 +23,7 @@ pytestmark = pytest.mark.model
 @pytest.mark.parametrize("revision", ["", "main", COMMIT[:7]])
 def test_branch_is_refused_with_the_commit_it_is_at(served: Hub, capsys: Any, revision: str) -> None:
     said = run(capsys, "download", REPOSITORY, f"--revision={revision}", code=2)
-    assert f"codex-jax model download {REPOSITORY} --revision={COMMIT}" in said
+    assert f"{revision or 'main'} of {REPOSITORY} is now at\n  --revision={COMMIT}\n" in said
     assert list(Path().iterdir()) == [] and len(served.seen) == 1
 
 
@@ -98,7 +98,7 @@ def test_a_mod_2_without_local_files_the_download_of_the_published_ones_is_named
     command = "codex-jax model download gpt2-offline"
     assert f"where there is a network: {command}" in said and served.seen == []
     served.repository = "openai-community/gpt2"  # the remote id: this stands for local_files_only=false
-    assert f"{command} --revision={COMMIT}" in run(capsys, "download", "gpt2-offline", code=2)
+    assert f"--revision={COMMIT}" in run(capsys, "download", "gpt2-offline", code=2)
     assert [one.path for one in served.seen] == ["/api/models/openai-community/gpt2/revision/main"]
     # This hub's is another model: what comes under a name of the catalogue has its sizes.
     refused = run(capsys, "download", "gpt2-offline", f"--revision={COMMIT}", code=2)
