@@ -30,6 +30,7 @@ _BESIDE = (
     "vocab.txt",
     "tokenizer.model",
     "chat_template.jinja",
+    "sentence_bert_config.json",  # how long a text an encoder was trained for
 )
 _CONFIG = "config.json"
 _MOST_BYTES: Mapping[str, int] = {_CONFIG: 1 << 20, weight_files.INDEX: 4 << 20}

@@ -9,7 +9,7 @@ import yaml
 
 from codex_jax import config, trees
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, origin
+from codex_jax.models import build, catalogue, lora, origin, quantize
 
 
 pytestmark = pytest.mark.model
@@ -58,6 +58,18 @@ def test_every_model_has_the_published_number_of_parameters(alias: str) -> None:
     name = {"gpt2-offline": "gpt2", "tinyllama-offline": "tinyllama-1.1b-chat"}.get(alias, alias)
     assert entry.config == catalogue.entry(name).config
     assert trees.num_parameters(build.define(config.Model(name=name)).abstract) == PARAMETERS[name]
+
+
+@pytest.mark.parametrize("alias", ["gpt2", "qwen3-0.6b", "gemma-3-270m", "mistral-7b-v0.1", "bert-base-uncased"])
+def test_adapters_and_few_bits_are_made_where_the_catalogue_says_so(alias: str) -> None:
+    entry, plain = catalogue.entry(alias), build.define(config.Model(name=alias))
+    is_encoder = entry.config["model_type"] == "bert"
+    assert entry.adapters == ("lora",) and entry.quantizations == (() if is_encoder else ("int8", "nf4"))
+    adapted = lora.adapted(plain, config.Adapter(rank=4))
+    assert adapted.num_parameters > plain.num_parameters
+    for mode in entry.quantizations:
+        coded = quantize.quantized(adapted, config.Quantization(mode=mode))
+        assert coded.kernels and coded.num_parameters == adapted.num_parameters
 
 
 @pytest.mark.parametrize(
