@@ -3,6 +3,7 @@
 import dataclasses
 
 from codex_jax.data_knobs import Data, Safety, Tokenizer
+from codex_jax.dtypes import ALIASES
 from codex_jax.schema import knob, section
 
 
@@ -44,6 +45,7 @@ class Model:
         "type of the operands of matrix products; sums, softmax and loss stay float32. auto: bfloat16 on accelerators, "
         "on a CPU only where it was measured to be faster",
         choices=("auto", "float32", "bfloat16"),
+        aliases=ALIASES,
     )
     attention: str = knob(
         "auto",

@@ -20,12 +20,20 @@ FALSE = ("false", "off", "no", "0")
 
 
 def knob(
-    default: Any, meaning: str, *, low: float | None = None, high: float | None = None, choices: Sequence[str] = ()
+    default: Any,
+    meaning: str,
+    *,
+    low: float | None = None,
+    high: float | None = None,
+    choices: Sequence[str] = (),
+    aliases: Mapping[str, str] | None = None,
 ) -> Any:
-    """Declare one setting: its default, what it means (with unit), and the values it may take (bounds inclusive)."""
-    return dataclasses.field(
-        default=default, metadata={"meaning": meaning, "low": low, "high": high, "choices": tuple(choices)}
-    )
+    """Declare one setting: its default, what it means (with unit), and the values it may take (bounds inclusive).
+
+    `aliases` are other words for some of its choices.
+    """
+    limits = {"meaning": meaning, "low": low, "high": high, "choices": tuple(choices), "aliases": aliases or {}}
+    return dataclasses.field(default=default, metadata=limits)
 
 
 def section(cls: type) -> Any:
@@ -140,7 +148,7 @@ def check(name: str, value: Any, field: dataclasses.Field[Any], kind: type) -> t
         value = float(value)
     if type(value) is not kind:
         return value, [f"{name}={value!r} is of type {type(value).__name__}, expected {kind.__name__}"]
-    if limits["choices"] and value not in limits["choices"]:
+    if limits["choices"] and (value := limits["aliases"].get(value, value)) not in limits["choices"]:
         return value, [f"{name}={value!r} is not one of {', '.join(limits['choices'])}"]
     if isinstance(value, float) and not math.isfinite(value):
         return value, [f"{name}={value} is not finite"]

@@ -209,3 +209,24 @@ def test_list_of_keys_says_the_range_of_each_in_80_columns() -> None:
     assert blocks["data.mix.NAME.weight"].endswith("\n    a number, at least 0")
     assert blocks["data.paths"].endswith("\n    texts, separated by commas")
     assert max(len(line) for block in blocks.values() for line in block.splitlines()) <= 80
+
+
+# A-MOD-3.
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [(("fp32", "float", "float32"), "float32"), (("bf16", "bfloat16"), "bfloat16"), (("auto",), "auto")],
+)
+@pytest.mark.parametrize("prefix", ["", "torch."])
+def test_a_mod_3_a_type_has_the_words_that_people_write(words: tuple[str, ...], name: str, prefix: str) -> None:
+    for word in words:
+        if word == "auto" and prefix:
+            continue
+        assert config.resolve(changed(model__compute_dtype=prefix + word)).model.compute_dtype == name
+        made, _ = overrides.load("", [("model.compute_dtype", prefix + word)])
+        assert made.model.compute_dtype == name
+
+
+@pytest.mark.parametrize("word", ["float64", "fp16", "half", "torch.auto", "Float32", "bogus"])
+def test_a_mod_3_a_type_that_is_none_or_not_computed_with_is_refused(word: str) -> None:
+    (problem,) = problems_of(changed(model__compute_dtype=word))
+    assert problem.startswith("model.compute_dtype='") and "is not one of auto, float32, bfloat16" in problem

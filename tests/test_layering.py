@@ -31,6 +31,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "contradictions",
         "data_knobs",
         "digest",
+        "dtypes",
         "errors",
         "exits",
         "inflate",
@@ -55,6 +56,12 @@ HEAVY = ("jax", "flax", "optax", "orbax", "grain", "mlflow", "wandb", "torch", "
 MAY_BE_HEAVY = ("codex_jax.trees",)
 HEAVY_ROOMS = ("models", "sharding", "hosts")
 NOWHERE = ("torch", "tensorflow", "peft", "pickle", "cloudpickle")
+# Asking the hub is one module's work, and no command imports that but the one that downloads.
+HUB = ("huggingface_hub", "httpx2")
+MAY_LOAD_THE_HUB = {
+    "codex_jax.models.hub": ("codex_jax.models.download", "codex_jax.cli.model_download"),
+    "codex_jax.models.download": ("codex_jax.cli.model_download",),
+}
 CONFIGS_MAY_IMPORT = ("codex_jax.config", "codex_jax.errors")
 
 
@@ -126,6 +133,8 @@ def _own(module: str, name: str, at_load: bool) -> Iterator[str]:
         yield f"{module} imports {name}, which is not there"
     elif room(name) != room(module) and floor(name) >= floor(module):
         yield f"{module} (floor {floor(module)}) imports {name} (floor {floor(name)})"
+    elif name in MAY_LOAD_THE_HUB and module not in MAY_LOAD_THE_HUB[name]:
+        yield f"{module} imports {name}, which asks the network"
     elif at_load and _is_light(module) and (room(name) in HEAVY_ROOMS or name in MAY_BE_HEAVY):
         yield f"{module} imports {name}, which needs jax, while it loads"
 
@@ -140,6 +149,8 @@ def _foreign(module: str, name: str, at_load: bool) -> Iterator[str]:
         yield f"{module} imports {name}: write the full name"
     if top in NOWHERE:
         yield f"{module} imports {name}, which is not for run time"
+    elif top in HUB and (at_load or module != "codex_jax.models.hub"):
+        yield f"{module} imports {name}: only models.hub may, in the function that needs it"
     elif top == "orbax" and room(module) != "checkpoint":
         yield f"{module} imports {name}: only checkpoint may"
     elif at_load and top in HEAVY and _is_light(module):
@@ -200,13 +211,17 @@ def test_architecture_page_shows_every_room_and_no_other() -> None:
         ("codex_jax.evaluate", "import orbax.checkpoint", "only checkpoint may"),
         ("codex_jax.models.build", "def f():\n    import torch", "not for run time"),
         ("codex_jax.models.build", "from . import layers", "full name"),
+        ("codex_jax.models.build", "def f():\n    import huggingface_hub", "only models.hub may"),
+        ("codex_jax.models.hub", "import httpx2", "only models.hub may"),
+        ("codex_jax.train", "def f():\n    from codex_jax.models import download", "asks the network"),
         ("codex_jax.brandnew", "", "has no floor"),
         ("codex_jax.data.pipeline", "from codex_jax.gone import x", "not there"),
     ],
 )
 def test_layering_catches_a_violation(module: str, source: str, complaint: str) -> None:
     sources = {"codex_jax": "", **dict.fromkeys(("codex_jax.train", "codex_jax.models.build"), ""), module: source}
-    sources |= dict.fromkeys(("codex_jax.tracking.ledger", "codex_jax.training.step"), "")
+    others = ("codex_jax.tracking.ledger", "codex_jax.training.step", "codex_jax.models.download")
+    sources |= dict.fromkeys(others, "")
     found = violations(sources)
     assert len(found) == 1, found
     assert complaint in found[0]

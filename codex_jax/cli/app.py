@@ -17,7 +17,7 @@ NOUNS = {
     "embed": "texts to vectors that say how alike they are",
     "evaluate": "how good a run is on all of its held-out documents",
     "generate": "continue a prompt with a trained model",
-    "model": "list, show, check, export and merge models",
+    "model": "list, show, check, download, export and merge models",
     "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }

@@ -6,14 +6,14 @@ from typing import Any
 
 import click
 
-from codex_jax import amounts
+from codex_jax import amounts, dtypes
 from codex_jax.cli import layout
 from codex_jax.console import say
 
 
 @click.group(cls=layout.Group)
 def model() -> None:
-    """List, show, check and export models.
+    """List, show, check, download and export models.
 
     Where a command takes NAME, it is an alias of the catalogue, see list.
     """
@@ -66,11 +66,34 @@ def import_(name_or_directory: str, digest: str, as_json: bool) -> None:
     """
     from codex_jax.cli import model_files
 
-    facts = model_files.checked(name_or_directory, digest)
-    if as_json:
-        layout.say_json(facts)
-    else:
-        layout.say_rows([(name, _words(value)) for name, value in facts.items()])
+    _say_facts(model_files.checked(name_or_directory, digest), as_json)
+
+
+@model.command()
+@click.argument("name_or_repository")
+@click.option("--revision", default="", help="Commit, 40 hexadecimal digits.  [default: that of the catalogue]")
+@click.option("--to", type=click.Path(path_type=Path), help="Directory to make.  [default: where NAME is looked for]")
+@click.option("--digest", default="", help="SHA-256 that the weights must have, as import prints it.")
+@layout.as_json
+def download(name_or_repository: str, revision: str, to: Path | None, digest: str, as_json: bool) -> None:
+    """Fetch a model from the Hugging Face hub at one commit, and check it as import does.
+
+    NAME_OR_REPOSITORY is an alias, or owner/name on the hub. Only what is
+    read here is fetched, no program and no pickle. HF_TOKEN is sent if it is
+    set. No other command for models uses a network.
+    """
+    from codex_jax.cli import model_download
+
+    tell = (lambda _: None) if as_json else say
+    _say_facts(model_download.downloaded(name_or_repository, revision, to, digest, tell), as_json)
+
+
+class _Dtype(click.Choice):
+    """Takes other words for a type, too: fp32, bf16, torch.float16."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the name of the type."""
+        return super().convert(dtypes.ALIASES.get(value, value), param, ctx)
 
 
 def _writes(command: Callable[..., None]) -> Callable[..., None]:
@@ -82,7 +105,7 @@ def _writes(command: Callable[..., None]) -> Callable[..., None]:
             click.option("--step", type=click.IntRange(min=0), help="Of the checkpoint; the newest without it."),
             click.option(
                 "--dtype",
-                type=click.Choice(["float32", "bfloat16", "float16"]),
+                type=_Dtype(["float32", "bfloat16", "float16"]),
                 default="float32",
                 show_default=True,
                 help="What the values are kept as.",
@@ -118,6 +141,13 @@ def merge(run_or_checkpoint: Path, directory: Path, **options: Any) -> None:
     layout.say_rows(model_files.exported(run_or_checkpoint, directory, merge=True, **options))
 
 
+def _say_facts(facts: dict[str, Any], as_json: bool) -> None:
+    if as_json:
+        layout.say_json(facts)
+    else:
+        layout.say_rows([(name, _words(value)) for name, value in facts.items()])
+
+
 def _place(row: dict[str, Any]) -> str:
     return f"{row['path']} ({row['rule']})" if row["path"] else "not here"
 
@@ -129,4 +159,6 @@ def _short(count: int) -> str:
 def _words(value: Any) -> str:
     if isinstance(value, list):
         return ", ".join(map(_words, value)) or "none"
+    if value is None:
+        return "none is known here"
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)

@@ -32,7 +32,10 @@ def shown(name_or_directory: str) -> dict[str, Any]:
         definition = _defined(entry)
         named = ("licence", "tokenizer", "dtypes", "adapters", "quantizations")
         facts |= {name: _plain(getattr(entry, name)) for name in named}
-        facts |= {"hub": entry.hub.id if entry.hub else "", **_whereabouts(name_or_directory)}
+        hub = entry.hub or catalogue.Hub("")
+        hashes = [f"{name} {sha256}" for name, sha256 in entry.files.items()]
+        facts |= {"hub": hub.id, "revision": hub.revision or None, "hashes": hashes or None}
+        facts |= _whereabouts(name_or_directory)
     else:
         definition = build.define(config.Model(weights=directory(name_or_directory)))
     count = trees.num_parameters(definition.abstract)

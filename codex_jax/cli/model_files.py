@@ -7,7 +7,7 @@ from typing import Any
 from codex_jax import config, trees
 from codex_jax.cli import model_facts, opening
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, weight_files
+from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, receipt, weight_files
 from codex_jax.tokenizers import loading
 from codex_jax.training import beginning, program
 
@@ -19,24 +19,33 @@ _HERE = {"data": "0", "fsdp": "1", "tensor": "1", "coordinator": "", "num_proces
 def checked(name: str, expected: str) -> dict[str, Any]:
     """Return what the directory of a model holds, every byte of its weights read; AssetError for whatever is wrong."""
     path = Path(model_facts.directory(name))
-    definition = build.define(config.Model(weights=str(path)))
+    if name in catalogue.entries():
+        weight_files.compare(path, catalogue.entry(name).files, name)
+    receipt.check(path)
+    facts = contents(path, expected, name if name in catalogue.entries() else "")
+    published = receipt.published(path, facts["digest"])
+    came = {"from": f"{published['repository']} at {published['commit']}"} if published else {}
+    return {"directory": str(path), **came, **facts, "next": f"--config.model.weights={path}"}
+
+
+def contents(path: Path, expected: str, name: str) -> dict[str, Any]:
+    """Return what is in a directory.
+
+    AssetError when it does not fit together, or has not the `expected` digest, ConfigError when it is another model
+    than the one the catalogue has by that `name`; '' for neither.
+    """
+    definition = build.define(config.Model(name=name, weights=str(path)))
     pretrained.match(path, definition, {leaf for leaf, _ in trees.named_leaves(definition.abstract)})
     found = pretrained.digest(path)
     if expected and found != expected:
         raise AssetError(f"the weights in {path} have the SHA-256 {found}, and not {expected}")
-    files = {file.name: weight_files.of_file(file) for file in weight_files.files(path)}
-    known = catalogue.entries()[name].files if name in catalogue.entries() else {}
-    if wrong := [file for file, sha256 in files.items() if known.get(file, sha256) != sha256]:
-        raise AssetError(f"{path / wrong[0]} is not the file that the catalogue knows as {name}'s: {known[wrong[0]]}")
     tokenizer = loading.load(path)
     return {
-        "directory": str(path),
         "family": definition.family.name,
         "parameters": trees.num_parameters(definition.abstract),
-        "files": [f"{file} {sha256}" for file, sha256 in files.items()],
+        "files": [f"{file.name} {weight_files.of_file(file)}" for file in weight_files.files(path)],
         "digest": found,
         "tokenizer": f"{tokenizer.vocab_size} tokens",
-        "next": f"--config.model.weights={path}",
     }
 
 

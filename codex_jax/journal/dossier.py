@@ -15,6 +15,7 @@ from codex_jax.data.report import Report
 from codex_jax.errors import CodexError, Interrupted
 from codex_jax.journal import accounts
 from codex_jax.journal.recorder import Recorder
+from codex_jax.models import receipt
 from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
@@ -76,8 +77,12 @@ def open_run(
         "trained_parameters": trained,
         "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
-        **({"weights": {"path": model.weights, "digest": content["weights"]}} if content["weights"] else {}),
+        **({"weights": _weights(model.weights, content["weights"])} if content["weights"] else {}),
     }
+
+
+def _weights(path: str, sha256: str) -> dict[str, str]:
+    return {"path": path, "digest": sha256, **receipt.published(Path(path), sha256)}
 
 
 def name_tokenizer(settings: config.Tokenizer, tokenizer: Tokenizer) -> None:

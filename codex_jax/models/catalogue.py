@@ -13,6 +13,12 @@ from codex_jax.errors import AssetError, ConfigError
 
 
 DEFAULT = "gpt2"
+# What codex_ml called a network that is not here, and what to write for it.
+_INSTEAD = {
+    name: "is no model here: all-minilm-l6-v2 is the published encoder of that name, configs/gpt2.py:tiny a decoder as "
+    "small as codex_ml's"
+    for name in ("MiniLM", "minilm")
+} | {"decoder_only": "is no model here: write gpt2 or llama-3.2-1b, and model.num_layers and so on for other sizes"}
 
 
 class Hub(NamedTuple):
@@ -48,6 +54,11 @@ class Entry(NamedTuple):
 def entry(name: str) -> Entry:
     """Return what the catalogue says of a model; ConfigError names those there are."""
     known = entries()
+    if name in _INSTEAD:
+        raise ConfigError(f"model.name={name} {_INSTEAD[name]}; there are: {', '.join(known)}")
+    for alias, one in known.items():
+        if one.hub and one.hub.id == name:
+            raise ConfigError(f"model.name={name} is called {alias} here; there are: {', '.join(known)}")
     if name not in known:
         near = schema.nearest(name, list(known))
         raise ConfigError(f"model.name={name} is not in the catalogue{near}; there are: {', '.join(known)}")

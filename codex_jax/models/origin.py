@@ -1,13 +1,12 @@
 """Where a model comes from: the directory of its weights, and the config.json that says what it is."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from codex_jax import config, whereabouts
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import catalogue
+from codex_jax.models import catalogue, weight_files
 from codex_jax.whereabouts import Resolved
 
 
@@ -24,13 +23,15 @@ def weights(model: config.Model) -> Path | None:
     """Return the directory of the weights to begin with; None for random ones.
 
     AssetError when it is not there: after model.weights=offline, and for a model that is never random, every place that
-    was looked at is named.
+    was looked at is named; and when it has other files than those that the catalogue knows by their SHA-256.
     """
     named = asked(model)
     if named == OFFLINE:
         if not model.name:
             raise ConfigError("model.weights=offline looks for the files of model.name: set that, too")
-        return find(model.name).path
+        found = find(model.name).path
+        weight_files.compare(found, catalogue.entry(model.name).files, model.name)
+        return found
     return Path(named) if named else None
 
 
@@ -46,16 +47,18 @@ def find(name: str) -> Resolved:
     """Return where the files of a model of the catalogue are; AssetError lists every place that was looked at."""
     known = catalogue.entry(name)
     or_variable = f", or name their place in {known.variable}" if known.variable else ""
+    or_download = f"\nwhere there is a network: codex-jax model download {name}" if known.hub else ""
     return whereabouts.search(
         f"the model {name}",
-        _places(known),
+        whereabouts.usual(known.variable, ROOTS, known.directory),
         wanted="name the directory of its weights and config.json",
-        advice=f"put its files there{or_variable}, or give the directory: model.weights=DIRECTORY",
+        advice=f"put its files there{or_variable}, or give the directory: model.weights=DIRECTORY{or_download}",
     )
 
 
-def _places(known: catalogue.Entry) -> Iterator[tuple[Path, str, bool]]:
-    yield from whereabouts.usual(known.variable, ROOTS, known.directory)
+def first_place(directory: str, variable: str = "") -> Path:
+    """Return where a model of that directory's name is looked for first."""
+    return next(whereabouts.usual(variable, ROOTS, directory))[0]
 
 
 def published(model: config.Model) -> tuple[dict[str, Any], str]:

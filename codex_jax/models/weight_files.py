@@ -4,6 +4,7 @@ import functools
 import json
 import os
 import stat
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,7 @@ def tensors(directory: Path) -> dict[str, Stored]:
     """
     kind, names = _kind(directory), {}
     if kind == INDEX:
-        names = _index(directory / INDEX)
+        names = index(directory / INDEX)
     files = sorted(set(names.values())) if names else [kind]
     found: dict[str, Stored] = {}
     for file in files:
@@ -44,13 +45,36 @@ def tensors(directory: Path) -> dict[str, Stored]:
 def files(directory: Path) -> list[Path]:
     """Return the weight files of a directory, each checked to be a file of its own."""
     kind = _kind(directory)
-    names = sorted(set(_index(directory / INDEX).values())) if kind == INDEX else [kind]
+    names = sorted(set(index(directory / INDEX).values())) if kind == INDEX else [kind]
     return [_checked(directory, name) for name in names]
 
 
 def digest(directory: Path) -> str:
     """Return a SHA-256 over names and contents of the weight files; each file is read once a process."""
     return digests.of_json({path.name: of_file(path) for path in files(directory)})
+
+
+def compare(directory: Path, known: Mapping[str, str], name: str) -> None:
+    """Raise AssetError unless a directory has the weights that are known by the SHA-256 of their files.
+
+    Files beside the weights are compared where there are any. Nothing is asked of a model of which nothing is known.
+    """
+    if not known:
+        return
+    there = {path.name for path in files(directory)}
+    if strange := sorted(there - set(known)):
+        weights = ", ".join(file for file in known if file.endswith((".safetensors", ".msgpack")))
+        raise AssetError(
+            f"{directory / strange[0]} is none of the files that the catalogue knows as {name}'s, whose weights are in "
+            f"{weights}; to take it as it is name the directory, not {name}"
+        )
+    for file, sha256 in known.items():
+        path = directory / file
+        if (file in there or path.exists()) and (found := of_file(path)) != sha256:
+            raise AssetError(
+                f"{path} is not the file that the catalogue knows as {name}'s: it has the SHA-256 {found}, and not "
+                f"{sha256}; fetch it again, or to take it as it is name the directory, not {name}"
+            )
 
 
 def of_file(path: Path) -> str:
@@ -86,8 +110,8 @@ def _kind(directory: Path) -> str:
     raise AssetError(f"{directory} holds no weights: name {_ACCEPTED}")
 
 
-def _index(path: Path) -> dict[str, str]:
-    """Return which file holds each tensor."""
+def index(path: Path) -> dict[str, str]:
+    """Return which file holds each tensor; AssetError when it is no index, or names a file that is not beside it."""
     try:
         if path.stat().st_size > _MOST_INDEX_BYTES:
             raise AssetError(f"{path} has more than {_MOST_INDEX_BYTES:,} bytes")

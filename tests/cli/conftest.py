@@ -2,12 +2,16 @@
 
 import io
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
+import hub_server
 import pytest
+import tiny_hub
 
 from codex_jax.cli import app
+from codex_jax.models import hub, origin
 
 
 class Done(NamedTuple):
@@ -37,3 +41,24 @@ def command(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pyt
         return done
 
     return run
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
+    """The files of a small model, as somebody published it."""
+    return tiny_hub.published(tmp_path_factory.mktemp("published"))
+
+
+@pytest.fixture
+def served(published: dict[str, bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[hub_server.Hub]:
+    """A hub with that model, asked from a directory of its own."""
+    monkeypatch.chdir(tmp_path)
+    silent = ("HF_TOKEN", "HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "CODEX_ALLOW_NETWORK", "CODEX_GPT2_PATH")
+    for name in (*silent, *origin.ROOTS):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("HF_HUB_DOWNLOAD_TIMEOUT", "1")
+    monkeypatch.setattr(hub, "PAUSE_SECS", 0.0)
+    made = hub_server.Hub(tiny_hub.REPOSITORY, dict(published))
+    with hub_server.serving(made) as address:
+        monkeypatch.setenv("HF_ENDPOINT", address)
+        yield made

@@ -76,6 +76,26 @@ def test_show_tells_sizes_and_memory_of_a_name_and_of_a_directory(directory: Pat
     assert "did you mean gpt2" in run(capsys, "show", "gpt22", code=2)
 
 
+def test_show_says_what_is_known_of_published_files_and_what_is_not(capsys: Any) -> None:
+    known = catalogue.entry("all-minilm-l6-v2").files
+    found = run(capsys, "show", "all-minilm-l6-v2", "--json")
+    assert found["hashes"] == [f"{name} {sha256}" for name, sha256 in known.items()] and found["revision"] is None
+    said = run(capsys, "show", "gpt2")
+    assert [line.split()[0] for line in said.splitlines() if line.endswith("none is known here")] == [
+        "revision",
+        "hashes",
+    ]
+
+
+@pytest.mark.parametrize(
+    "word", ["fp32", "torch.bfloat16", "bf16", "half", "fp16", "torch.float", "float64", "fp8", ""]
+)
+def test_a_mod_3_export_takes_the_words_for_a_type_and_no_others(here: Path, capsys: Any, word: str) -> None:
+    known = word not in ("float64", "fp8", "")
+    said = run(capsys, "export", "no-run", "out", f"--dtype={word}", code=3 if known else 2)
+    assert ("'float32', 'bfloat16', 'float16'" in said) != known
+
+
 def test_import_reads_all_and_says_what_is_wrong(directory: Path, capsys: Any) -> None:
     found = run(capsys, "import", str(directory), "--json")
     assert found["digest"] == pretrained.digest(directory)

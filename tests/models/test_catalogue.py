@@ -9,7 +9,7 @@ import yaml
 
 from codex_jax import config, trees
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, origin
+from codex_jax.models import build, catalogue, lora, origin, quantize
 
 
 pytestmark = pytest.mark.model
@@ -60,6 +60,18 @@ def test_every_model_has_the_published_number_of_parameters(alias: str) -> None:
     assert trees.num_parameters(build.define(config.Model(name=name)).abstract) == PARAMETERS[name]
 
 
+@pytest.mark.parametrize("alias", ["gpt2", "qwen3-0.6b", "gemma-3-270m", "mistral-7b-v0.1", "bert-base-uncased"])
+def test_adapters_and_few_bits_are_made_where_the_catalogue_says_so(alias: str) -> None:
+    entry, plain = catalogue.entry(alias), build.define(config.Model(name=alias))
+    is_encoder = entry.config["model_type"] == "bert"
+    assert entry.adapters == ("lora",) and entry.quantizations == (() if is_encoder else ("int8", "nf4"))
+    adapted = lora.adapted(plain, config.Adapter(rank=4))
+    assert adapted.num_parameters > plain.num_parameters
+    for mode in entry.quantizations:
+        coded = quantize.quantized(adapted, config.Quantization(mode=mode))
+        assert coded.kernels and coded.num_parameters == adapted.num_parameters
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -101,6 +113,29 @@ def test_what_is_no_catalogue_is_refused(text: str) -> None:
 def test_a_name_that_is_not_there_is_answered_with_those_that_are() -> None:
     with pytest.raises(ConfigError, match=r"not in the catalogue \(did you mean gpt2-large\?\); there are: gpt2, "):
         build.define(config.Model(name="gpt2-larg"))
+
+
+# A-MOD-1: whatever the name is, the answer lists those there are.
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("nothing-like-it", "model.name=nothing-like-it is not in the catalogue; there are: gpt2, "),
+        ("MiniLM", "model.name=MiniLM is no model here: all-minilm-l6-v2 is the published encoder of that name, "),
+        ("decoder_only", "model.name=decoder_only is no model here: write gpt2 or llama-3.2-1b, and "),
+        ("TinyLlama/TinyLlama-1.1B-Chat-v1.0", "is called tinyllama-1.1b-chat here; there are: gpt2, "),
+    ],
+)
+def test_a_mod_1_an_unknown_name_is_answered_with_all_names(name: str, said: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        build.define(config.Model(name=name))
+    assert said in str(caught.value)
+    assert str(caught.value).endswith(f"there are: {', '.join(catalogue.entries())}")
+
+
+def test_names_of_codex_ml_are_here_or_say_what_to_write() -> None:
+    assert {"bert-base-uncased", "gpt2-offline", "tinyllama-offline"} <= set(catalogue.entries())
+    for suggested in ("all-minilm-l6-v2", "gpt2", "llama-3.2-1b"):
+        assert build.define(config.Model(name=suggested)).num_parameters > 0
 
 
 def test_a_config_that_its_family_cannot_read_is_refused_with_its_place(tmp_path: Path) -> None:
@@ -152,6 +187,7 @@ def test_the_places_of_an_offline_model_count_in_their_order(
         f"  {nowhere}/many/gpt2 (CODEX_OFFLINE_MODELS_DIR)",
         f"  {nowhere}/artifacts/models/gpt2 (artifacts/models)",
         "put its files there, or name their place in CODEX_GPT2_PATH, or give the directory: model.weights=DIRECTORY",
+        f"where there is a network: codex-jax model download {model['name']}",
     ]
     for place in ("artifacts/models/gpt2", "many/gpt2", "own"):
         (nowhere / place).mkdir(parents=True)
@@ -171,3 +207,20 @@ def test_a_name_and_weights_of_another_model_are_refused(nowhere: Path) -> None:
         build.described(config.Model(name="qwen3-0.6b", weights=str(nowhere)))
     with pytest.raises(ConfigError, match=r"model.name=gpt2-medium has num_layers=24, and .* 12\n.*num_heads=16"):
         build.described(config.Model(name="gpt2-medium", weights=str(nowhere)))
+
+
+def test_files_of_a_name_must_be_those_that_the_catalogue_knows(nowhere: Path) -> None:
+    here = nowhere / "artifacts/models/all-minilm-l6-v2"
+    here.mkdir(parents=True)
+    named = config.Model(name="all-minilm-l6-v2", weights="offline")
+    (here / "model.safetensors").write_bytes(b"of another model")
+    with pytest.raises(
+        AssetError, match=r"is not the file that the catalogue knows as all-minilm-l6-v2's: .* 53aa5117"
+    ):
+        origin.weights(named)
+    (here / "model.safetensors").rename(here / "flax_model.msgpack")
+    with pytest.raises(
+        AssetError, match=r"flax_model\.msgpack is none of the files .* weights are in model\.safetensors"
+    ):
+        origin.weights(named)
+    assert origin.weights(config.Model(name="all-minilm-l6-v2", weights=str(here))) == here

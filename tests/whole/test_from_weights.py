@@ -16,7 +16,7 @@ import small_run
 from codex_jax import config
 from codex_jax.cli import app
 from codex_jax.data import pipeline
-from codex_jax.models import build, export, pretrained
+from codex_jax.models import build, export, pretrained, receipt
 from codex_jax.tokenizers import loading
 from codex_jax.tracking import ledger
 
@@ -80,14 +80,16 @@ def test_a_run_begins_with_the_weights_and_says_so(
     corpus: Path, weights: Path, tmp_path: Path, run_main: Callable[..., Any]
 ) -> None:
     still = {"optimizer.learning_rate": 0, "optimizer.final_learning_rate": 0}
+    sha256 = pretrained.digest(weights)
+    came = {"repository": "some-one/tiny", "commit": 40 * "a"}
+    receipt.write(weights, {**came, "digest": sha256, "files": {}})
     done = run_main(arguments(corpus, tmp_path / "run", {"model.weights": weights, **still}))
     assert done.returncode == 0, done.stderr
-    sha256 = pretrained.digest(weights)
     assert f"weights    sha256 {sha256[:12]}, {weights}" in done.stdout
     provenance = json.loads((tmp_path / "run" / "provenance.json").read_text())
     assert provenance["digests"]["weights"] == sha256
     first = next(ledger.read(tmp_path / "run" / ledger.EVENTS))
-    assert first["weights"] == {"path": str(weights), "digest": sha256}
+    assert first["weights"] == {"path": str(weights), "digest": sha256, **came}
     assert (first["tokenizer"]["rule"], first["tokenizer"]["path"]) == ("tokenizer.path", str(weights))
     definition = build.define(config.Model(weights=str(weights)))
     place = jax.sharding.SingleDeviceSharding(jax.devices()[0])
