@@ -98,7 +98,7 @@ def test_fitted_rows_of_a_store_are_those_of_each_shard_packed(rows: Path, lengt
     for number in made.numbers("train"):
         part = slice(at, at := at + made.shards[number].tokens)
         ends = np.flatnonzero(np.diff(documents[part], append=-1)) + 1
-        packed = packing.fitted(packing.Flat(tokens[part], learnt[part], ends), length)
+        packed = packing.fitted(packing.Flat(tokens[part], learnt[part], ends), packing.first_fit(ends, length), length)
         these = packing.take(found, slice(row, row := row + len(packed.tokens_BM)))
         for ours, theirs in zip(
             packing.to_batch(these, isolate=True), packing.to_batch(packed, isolate=True), strict=True
