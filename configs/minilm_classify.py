@@ -5,9 +5,10 @@
         --config.data.labels=negative,positive --config.model.weights=all-MiniLM-L6-v2 \
         --config.tokenizer.path=all-MiniLM-L6-v2
 
-The first begins at random values, with a tokenizer of its own, and learns which package of Python's standard library a
-piece of source code is from. The second goes on from the weights in a directory, on rows with the fields text and
-label. docs/encoders.md tells more.
+The first begins at random values, with a tokenizer of its own, and learns which of six packages of Python's standard
+library a piece of source code is from: two minutes on two CPU cores, 0.9 GiB; 90 % right (Python 3.12) where guessing
+the most frequent one gets 28 %. The pieces are held out, not the files: others of the same files are trained on. The
+second goes on from the weights in a directory, on rows with the fields text and label. docs/encoders.md tells more.
 """
 
 import sysconfig
