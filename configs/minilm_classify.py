@@ -8,7 +8,9 @@
 The first begins at random values, with a tokenizer of its own, and learns which of six packages of Python's standard
 library a piece of source code is from: two minutes on two CPU cores, 0.9 GiB; 90 % right (Python 3.12) where guessing
 the most frequent one gets 28 %. The pieces are held out, not the files: others of the same files are trained on. The
-second goes on from the weights in a directory, on rows with the fields text and label. docs/encoders.md tells more.
+second goes on from the weights in a directory, on rows with the fields text and label. 22.7 million parameters, 1.7
+GiB; on two CPU cores an update takes 2 to 5 seconds (30 measured), all 1,000 half an hour to an hour and a half.
+docs/encoders.md tells more.
 """
 
 import sysconfig
