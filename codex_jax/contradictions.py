@@ -102,6 +102,22 @@ _RULES = (
         "train.mask_fraction={} and train.random_fraction={} are shares of one whole: their sum is above 1",
     ),
     _Rule(
+        ("data.labels", "data.objective"),
+        lambda labels, objective: not labels or objective == "classes",
+        "data.labels={} are not read with data.objective={}: set data.objective=classes, or leave them out",
+    ),
+    _Rule(
+        ("data.labels",),
+        lambda labels: not labels or 2 <= len(set(labels)) == len(labels) <= 65_536,
+        "data.labels={} must be 2 to 65,536 different names",
+    ),
+    _Rule(
+        ("data.objective", "data.packing", "data.isolate_documents"),
+        lambda objective, packing, isolate: objective != "classes" or (packing == "concat" and isolate),
+        "data.objective={} gives each document a row of its own: leave out data.packing={} and "
+        "data.isolate_documents={}",
+    ),
+    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",

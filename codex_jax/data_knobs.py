@@ -41,6 +41,7 @@ class Origin:
     prompt_field: str = knob("prompt", "field of a row that holds an instruction; never learnt")
     completion_field: str = knob("completion", "field of a row that holds the answer to the instruction")
     messages_field: str = knob("messages", "field of a row that holds a chat: a list of objects with role and content")
+    label_field: str = knob("label", "field of a row that holds the class of its text, with data.objective=classes")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -78,8 +79,13 @@ class Data(Origin):
     store: str = knob("", "directory of the store; empty: one in the cache, named after what it holds")
     objective: str = knob(
         "causal",
-        "what is learnt of a row: causal, the token that follows; masked, tokens that were hidden, as encoders do",
-        choices=("causal", "masked"),
+        "what is learnt of a row: causal, the token that follows; masked, tokens that were hidden, as encoders do; "
+        "classes, which of data.labels a text is",
+        choices=("causal", "masked", "classes"),
+    )
+    labels: tuple[str, ...] = knob(
+        (),
+        "names of the classes of data.objective=classes, in their order; empty: those of weights that end in classes",
     )
     sequence_length: int = knob(1024, "length of a row of a batch, in tokens", low=2)
     packing: str = knob(

@@ -1,4 +1,4 @@
-"""How good a model is on held-out data: token-weighted loss, perplexity and accuracy of what it is to say."""
+"""How good a model is on held-out data: loss, perplexity and accuracy of what it is to say, by token or text."""
 
 import functools
 import itertools
@@ -34,6 +34,8 @@ def make(
 ) -> Evaluate:
     """Return `evaluate(parameters) -> {loss, perplexity, token_accuracy}` on these batches; compiled at the first call.
 
+    Of classes it is {loss, accuracy}.
+
     The batches are placed on the devices once, in parts as large as a microbatch: what training has memory for,
     evaluation has. Sums over all parts are divided once by the number of weighted tokens, so that rows of padding
     change nothing.
@@ -44,7 +46,7 @@ def make(
     def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
         # Dispatch all, then read: the devices are not left waiting between parts.
         read = jax.device_get([sums(parameters, part, np.int32(number)) for number, part in enumerate(parts)])
-        return _metrics(*np.sum(np.array(read, np.float64), axis=0).tolist())
+        return _metrics(settings.data.objective, *np.sum(np.array(read, np.float64), axis=0).tolist())
 
     return evaluate
 
@@ -57,7 +59,7 @@ def once(
     batches: Iterable[Batch],
     prepare: masking.Prepare = masking.as_is,
 ) -> dict[str, float]:
-    """Return what `make` does, and `tokens`, for batches that are read as they come; none of them is kept."""
+    """Return what `make` does, and `tokens` (of classes `texts`), for batches read as they come; none is kept."""
     place, sums = _placing(settings, mesh), _summing(settings, definition, mesh, prepare)
     total_3, numbers = np.zeros(3), itertools.count()
     for batch in batches:
@@ -65,7 +67,8 @@ def once(
         total_3 += np.sum(np.array(read, np.float64), axis=0)
     if not total_3[2]:
         raise AssetError("the documents of this split have no token that can be predicted: each is too short")
-    return {**_metrics(*total_3.tolist()), "tokens": float(total_3[2])}
+    objective = settings.data.objective
+    return {**_metrics(objective, *total_3.tolist()), losses.unit(objective).plural: float(total_3[2])}
 
 
 def _placing(settings: config.Config, mesh: Mesh) -> Callable[[Batch], list[tuple[jax.Array, ...]]]:
@@ -90,17 +93,14 @@ def _summing(
     return sums
 
 
-def _metrics(loss: float, correct: float, weight: float) -> dict[str, float]:
+def _metrics(objective: str, loss: float, correct: float, weight: float) -> dict[str, float]:
     mean = loss / weight
-    return {
-        "loss": mean,
-        "perplexity": math.exp(mean) if mean < 700 else math.inf,
-        "token_accuracy": correct / weight,
-    }
+    perplexity = {} if objective == "classes" else {"perplexity": math.exp(mean) if mean < 700 else math.inf}
+    return {"loss": mean, **perplexity, losses.unit(objective).accuracy: correct / weight}
 
 
 def unigram_entropy(batches: Sequence[Batch]) -> float:
-    """Return the entropy of the targets' own distribution, in nats a token: no model without context can do better."""
+    """Return the entropy of the targets' own distribution, in nats: no model that does not read can do better."""
     kept = np.concatenate([batch.targets_BL[batch.weights_BL > 0] for batch in batches])
     share = np.unique(kept, return_counts=True)[1] / kept.size
     return float(-np.sum(share * np.log(share)))

@@ -16,7 +16,7 @@ import numpy as np
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
-from codex_jax.encoders import filling
+from codex_jax.encoders import classifying, filling
 from codex_jax.errors import ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
@@ -84,8 +84,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         model = program.make(settings, mesh, prepare)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
         prompt = guard.examine(settings.generate.prompt, "prompt")
-        make_sample = filling.make if settings.data.objective == "masked" else samples.make
-        sample = make_sample(settings, model.definition, mesh, tokenizer, prompt, validation[0].opening())
+        make_sample = {"causal": samples.make, "masked": filling.make, "classes": classifying.make}
+        sample = make_sample[settings.data.objective](
+            settings, model.definition, mesh, tokenizer, prompt, validation[0].opening()
+        )
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)

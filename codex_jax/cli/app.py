@@ -13,6 +13,7 @@ from codex_jax.errors import ConfigError, Interrupted
 
 # Each is a file of this room with a click group, or a command, of the same name; imported when it is asked for.
 NOUNS = {
+    "classify": "which class texts are of, by a model trained for it",
     "data": "make, verify, split and show what is trained on",
     "embed": "texts to vectors that say how alike they are",
     "evaluate": "how good a run is on all of its held-out documents",

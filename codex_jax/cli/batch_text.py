@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import click
 import numpy as np
 
-from codex_jax import amounts
+from codex_jax import amounts, config
 from codex_jax.data.batch import Batch
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -28,15 +28,16 @@ def summary(batch: Batch) -> str:
     )
 
 
-def lines(batch: Batch, tokenizer: Tokenizer, *, coloured: bool, masked: bool = False) -> Iterator[str]:
-    """Yield the lines of all rows; without colours the braces tell the same. `masked`: targets are the tokens."""
+def lines(batch: Batch, tokenizer: Tokenizer, data: config.Data, *, coloured: bool) -> Iterator[str]:
+    """Yield the lines of all rows; without colours the braces tell the same. Of classes each row is of one."""
+    classed = data.objective == "classes"
     for row in range(len(batch.tokens_BL)):
-        yield f"row {row}"
+        yield f"row {row}" + (f", {data.labels[batch.targets_BL[row, 0]]}" if classed else "")
         tokens_L, segments_L, positions_L = (
             array[row] for array in (batch.tokens_BL, batch.segments_BL, batch.positions_BL)
         )
-        learnt_L = batch.weights_BL[row] > 0
-        if not masked:  # a weight is of the token that follows: the first of a row is no target
+        learnt_L = (segments_L > 0) if classed else batch.weights_BL[row] > 0
+        if data.objective == "causal":  # a weight is of the token that follows: the first of a row is no target
             learnt_L = np.concatenate([[False], learnt_L[:-1]])
         for number, places in itertools.groupby(range(tokens_L.size), key=segments_L.__getitem__):
             part_T = np.array(list(places))

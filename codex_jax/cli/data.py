@@ -135,7 +135,8 @@ def split(
 
 # What a split of documents goes by, and what it has flags of its own for.
 _OF_SPLIT = re.compile(
-    r"safety\..*|run\.seed|data\.(mix\..*|source|.*paths|split_name|document|.*_field|document_bytes|max_.*|window_bytes|seed)"
+    r"safety\..*|run\.seed|data\.(mix\..*|source|.*paths|split_name|document|.*_field|objective|labels|document_bytes"
+    r"|max_.*|window_bytes|seed)"
 )
 _FLAGS = {
     "data.validation_fraction": "--fractions",
@@ -191,8 +192,7 @@ def show(spec: str, given: tuple[str, ...], number: int) -> None:
         stream.close()
     coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
     console.say(f"batch {number} of data.mode={settings.data.mode}: {batch_text.summary(batch)}")
-    masked = settings.data.objective == "masked"
-    for line in batch_text.lines(batch, tokenizer, coloured=coloured, masked=masked):
+    for line in batch_text.lines(batch, tokenizer, settings.data, coloured=coloured):
         console.say(line)
 
 

@@ -4,22 +4,12 @@ from pathlib import Path
 
 import click
 
-from codex_jax import amounts, config, console
-from codex_jax.cli import layout
-from codex_jax.errors import AssetError, ConfigError
-from codex_jax.safety import gate
-
-
-_SHOWN_CHARS = 56
+from codex_jax import amounts, console
+from codex_jax.cli import given_texts, layout
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
-@click.option("--lines", type=click.Path(path_type=Path), help="A file with a text in each line.")
-@click.option("--max-length", type=click.IntRange(min=0), default=0, help="Cut texts at so many tokens.")
-@click.option("--policy", default="", help="File of safety rules in place of those of the package.")
-@layout.as_json
+@given_texts.taken
 def embed(model: Path, texts: tuple[str, ...], lines: Path | None, max_length: int, policy: str, as_json: bool) -> None:
     """Print how alike texts are, or with --json their vectors.
 
@@ -27,11 +17,7 @@ def embed(model: Path, texts: tuple[str, ...], lines: Path | None, max_length: i
     all-MiniLM-L6-v2. What the safety policy redacts is redacted before; a text
     that it blocks ends the command.
     """
-    given = [_allowed(text, policy) for text in [*texts, *(_read(lines) if lines else [])]]
-    if not given:
-        raise ConfigError("there is no text: give --text, or a file with --lines")
-    if (model / "checkpoints").is_dir():
-        raise ConfigError(f"{model} is a run: write its model to a directory first, with codex-jax model export")
+    given = given_texts.allowed(model, texts, lines, policy)
     from codex_jax.encoders import embedding  # imports jax
 
     vectors = embedding.load(model, max_length=max_length)(given)
@@ -41,23 +27,5 @@ def embed(model: Path, texts: tuple[str, ...], lines: Path | None, max_length: i
         return
     console.say(f"{amounts.counted(len(given), 'text')}, {vectors.shape[1]:,} numbers each; cosine with the first:")
     cosines = vectors @ vectors[0]
-    layout.say_rows([(f"{cosine:.4f}", _short(text)) for cosine, text in zip(cosines, given, strict=True)], "  ")
-
-
-def _allowed(text: str, policy: str) -> str:
-    verdict = gate.of(config.Safety(policy=policy)).examine(text, "prompt")
-    if verdict.blocked:
-        raise ConfigError(f"a text is blocked by the safety policy ({', '.join(verdict.blocked)}); leave it out")
-    return verdict.text
-
-
-def _read(lines: Path) -> list[str]:
-    try:
-        return [line for line in lines.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise AssetError(f"--lines={lines} cannot be read: {error}") from error
-
-
-def _short(text: str) -> str:
-    plain = " ".join(text.split())
-    return plain if len(plain) <= _SHOWN_CHARS else plain[: _SHOWN_CHARS - 4] + " ..."
+    rows_of_two = [(f"{cosine:.4f}", given_texts.short(text)) for cosine, text in zip(cosines, given, strict=True)]
+    layout.say_rows(rows_of_two, "  ")

@@ -37,6 +37,10 @@ def evaluate(run: Path, given: tuple[str, ...], split: str, step: int | None, as
     documents = amounts.counted(found["documents"], "document")
     console.say(f"run         {run}, step {found['step']:,}")
     console.say(f"split       {split}, {documents}, {found['quarantined']:,} rows quarantined")
+    if "texts" in found:
+        console.say(f"loss        {found['loss']:.4f} nats a text")
+        console.say(f"accuracy    {100 * found['accuracy']:.1f} % of texts")
+        return
     console.say(f"tokens      {found['tokens']:,}")
     console.say(f"loss        {found['loss']:.4f} nats a token")
     console.say(f"perplexity  {found['perplexity']:,.2f}")

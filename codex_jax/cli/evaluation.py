@@ -14,14 +14,15 @@ from codex_jax.data.mixture import Mixture
 from codex_jax.safety import bypass, gate
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.training import masking, program
+from codex_jax.training import losses, masking, program
 
 
 def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str, str]]) -> dict[str, Any]:
     """Return run, step, split, documents, quarantined, tokens, loss, perplexity and token_accuracy; writes nothing.
 
-    `pairs` are settings to change. Raises AssetError when checkpoint, settings, tokenizer or data are not what the
-    checkpoint says, ConfigError for a change that would make another run of it or when there is no such split.
+    Of classes the last are texts, loss and accuracy. `pairs` are settings to change. Raises AssetError when checkpoint,
+    settings, tokenizer or data are not what the checkpoint says, ConfigError for a change that would make another run
+    of it or when there is no such split.
     """
     written = rundir.read_settings(run)
     found = opening.checkpoint(run, step)
@@ -40,7 +41,8 @@ def evaluate(run: Path, split: str, step: int | None, pairs: Sequence[tuple[str,
     parameters = opening.parameters(settings, model, found)
     metrics = evaluating.once(settings, model.definition, mesh, parameters, batches, prepare)
     counts = {"documents": batches.report.trained, "quarantined": batches.report.quarantined}
-    return {"run": str(run), "step": found.step, "split": split, **counts, **metrics, "tokens": int(metrics["tokens"])}
+    unit = losses.unit(settings.data.objective).plural
+    return {"run": str(run), "step": found.step, "split": split, **counts, **metrics, unit: int(metrics[unit])}
 
 
 def _check_data(settings: config.Config, mixture: Mixture, tokenizer: Tokenizer, found: Found) -> None:

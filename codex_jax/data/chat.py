@@ -136,7 +136,7 @@ class _Content:
     def pieces(self, before: bool, behind: bool, *, learnt: bool) -> Iterator[Piece]:
         """Yield its pieces, with the white space that the template left."""
         last = len(self._pieces) - 1
-        for index, (text, keep, _) in enumerate(self._pieces):
+        for index, (text, keep, *_) in enumerate(self._pieces):
             if index == 0 and not before:
                 text = text.lstrip()
             if index == last and not behind:

@@ -16,7 +16,9 @@ ROWS_AT_ONCE = 256
 
 def wanted(names: Sequence[str], data: config.Data) -> list[str]:
     """Return which of the columns of a table make documents."""
-    fields = (data.text_field, data.prompt_field, data.completion_field, data.messages_field)
+    fields = [data.text_field, data.prompt_field, data.completion_field, data.messages_field]
+    if data.objective == "classes":
+        fields.append(data.label_field)
     return [name for name in names if name in fields]
 
 

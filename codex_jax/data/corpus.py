@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from codex_jax import amounts, config, inflate
-from codex_jax.data import hf, opening, sources
+from codex_jax.data import hf, labels, opening, sources
 from codex_jax.data.documents import BadRow, Document
 from codex_jax.data.sources import File
 from codex_jax.data.tape import Slot, Tape
@@ -91,7 +91,7 @@ class Corpus:
                 else:
                     rows = _sought(seeker, path, self._seen(index), unit - before, data)
                 for row in rows:
-                    yield Entry(index, row)
+                    yield Entry(index, labels.of_file(row, path, data))
             except OSError as error:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
 
@@ -123,6 +123,7 @@ def open_corpus(data: config.Data, key: str, called: str = "") -> Corpus:
     Raises AssetError for what is missing, empty, unreadable or not UTF-8 at all, ConfigError for an unknown source and
     for settings that no file of this one reads.
     """
+    labels.check(data)
     validation = None
     if data.validation_paths:
         # Without paths data.source says what is trained on: the standard library.
@@ -146,8 +147,11 @@ def _refuse_ignored(data: config.Data, key: str, kinds: set[str]) -> None:
         ignored.append("document")
     if not kinds & _ROWS:
         ignored.append("text_field")
-    if not kinds & _ROWS or (kinds == {"arrayrecord"} and not data.text_field):
+    has_fields = kinds & _ROWS and (kinds != {"arrayrecord"} or data.text_field)
+    if not has_fields or data.objective == "classes":
         ignored += ["prompt_field", "completion_field", "messages_field"]
+    if not has_fields or data.objective != "classes":
+        ignored.append("label_field")
     changed = [name for name in ignored if getattr(data, name) != getattr(_DEFAULTS, name)]
     if changed:
         named = " and ".join(f"{key}.{name}={getattr(data, name)}" for name in changed)
@@ -166,7 +170,7 @@ def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation
             kept.append(file)
             seen.append(look.seen)
             texts.append(look.text)
-            line = f"\n{file.name}\0{look.seen.size}\0{look.ends}"
+            line = f"\n{_name(file, source, data)}\0{look.seen.size}\0{look.ends}"
             total.update(line.encode("utf-8", "surrogateescape"))
     if not kept:
         raise AssetError(f"all that {key} names is empty ({amounts.counted(len(files), 'file')}); name others")
@@ -182,6 +186,13 @@ def _open(found: tuple[str, list[File]], key: str, data: config.Data, validation
         fingerprint=total.hexdigest(),
         validation=validation,
     )
+
+
+def _name(file: File, source: str, data: config.Data) -> str:
+    """Return what a file is called in the fingerprint: with its directory, where that is the class of what it holds."""
+    if data.objective != "classes" or (source in _ROWS and data.text_field):
+        return file.name
+    return f"{labels.directory(file.path)}/{file.name}"
 
 
 class _Look(NamedTuple):

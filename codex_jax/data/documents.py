@@ -24,6 +24,8 @@ class Document(NamedTuple):
     """where it begins in the text of its file, in bytes; None in tables"""
     line: int | None = None
     """from 1, where the source knows it; in tables the number of the row"""
+    label: int | None = None
+    """the number of its class, with data.objective=classes; no part of the content, so copies may differ in it"""
 
     @property
     def digest(self) -> str:
@@ -58,6 +60,8 @@ class Piece(NamedTuple):
     """whether its tokens may be targets"""
     special: bool = False
     """whether control tokens spelt out in it are control tokens; never for what a document says"""
+    label: int | None = None
+    """a number that stands in the row as it is, in place of the text"""
 
 
 def plain(text: str, content: bytes, offset: int | None) -> Document:

@@ -69,9 +69,9 @@ def cut(text: str) -> Iterator[str]:
 
 def encode(tokenizer: Tokenizer, pieces: Sequence[Piece], chunk_size: int) -> list[np.ndarray]:
     """Return the ids of each piece, from calls of at most `chunk_size` of them and of bounded length."""
-    ids: list[np.ndarray] = [np.zeros(0, np.int32)] * len(pieces)
+    ids = [np.array([] if piece.label is None else [piece.label], np.int32) for piece in pieces]
     for special in (False, True):
-        places = [place for place, piece in enumerate(pieces) if piece.special == special]
+        places = [place for place, piece in enumerate(pieces) if piece.special == special and piece.label is None]
         found = _encode([pieces[place].text for place in places], chunk_size, tokenizer, special)
         for place, part in zip(places, found, strict=True):
             ids[place] = part

@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import Any, NamedTuple
 
 from codex_jax import config
-from codex_jax.data import copies
+from codex_jax.data import copies, labels
 from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus, open_corpus
 from codex_jax.data.layout import Layout
@@ -120,6 +120,7 @@ def content(part: Part) -> dict[str, Any]:
         "validation_fraction": 0.0 if separate else data.validation_fraction,
         "test_fraction": 0.0 if separate else data.test_fraction,
         **{name: getattr(data, name) for name in _DECIDE_DOCUMENTS},
+        **labels.content(data),
         **({} if data.document == _DOCUMENT else {"document": data.document}),
         **({"max_expansion": data.max_expansion} if _is_compressed(part.corpus) else {}),
     }

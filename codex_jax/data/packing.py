@@ -1,7 +1,7 @@
-"""Documents to rows of one length: one after the other and cut where a row ends, or each where it fits."""
+"""Documents to rows of one length: one after the other and cut where a row ends, each where it fits, or each alone."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -69,11 +69,12 @@ def flatten(pieces: Pieces, *, eos: int) -> Flat:
 def pack(pieces: Pieces, *, length: int, eos: int, how: str) -> Rows:
     """Return the rows of `length` + 1 tokens that hold all pieces, an end token after each document.
 
-    `how` is data.packing: concat puts documents one after the other and cuts where a row ends; first_fit cuts only
-    documents longer than a row, and puts each where there is room.
+    `how` is what `parting.how` says: concat puts documents one after the other and cuts where a row ends; first_fit
+    cuts only documents longer than a row, and puts each where there is room; alone gives each a row, and leaves out
+    what is longer.
     """
     flat = flatten(pieces, eos=eos)
-    return concatenated(flat, length) if how == "concat" else fitted(flat, length)
+    return concatenated(flat, length) if how == "concat" else fitted(flat, FITS[how](flat.ends_D, length), length)
 
 
 def concatenated(flat: Flat, length: int) -> Rows:
@@ -88,9 +89,8 @@ def concatenated(flat: Flat, length: int) -> Rows:
     )
 
 
-def fitted(flat: Flat, length: int) -> Rows:
-    """Return rows that hold whole documents, and of long ones parts that fill a row."""
-    fit = first_fit(flat.ends_D, length)
+def fitted(flat: Flat, fit: "Fit", length: int) -> Rows:
+    """Return the rows of a fit."""
     width = length + 1
     rows = [np.full((fit.num_rows, width), fill, kind) for kind, fill in _PADDING]
     before_P = np.cumsum(fit.sizes_P) - fit.sizes_P
@@ -139,6 +139,14 @@ def first_fit(ends_D: np.ndarray, length: int) -> Fit:
     return Fit(starts_P, sizes_P, rows_P, places_P, count)
 
 
+def alone(ends_D: np.ndarray, length: int) -> Fit:
+    """Return the beginnings of documents that end at these places, each in a row of its own."""
+    sizes_D = np.diff(ends_D, prepend=0)
+    rows_D = np.arange(ends_D.size)
+    return Fit(ends_D - sizes_D, np.minimum(sizes_D, length + 1), rows_D, np.zeros_like(rows_D), ends_D.size)
+
+
+FITS: Mapping[str, Callable[[np.ndarray, int], Fit]] = {"first_fit": first_fit, "alone": alone}
 # As many rows may wait for what fits: 64 fill them to 98 % and more.
 _OPEN_ROWS = 64
 

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
 from codex_jax import config
-from codex_jax.data import chat, copies, documents
+from codex_jax.data import chat, copies, documents, labels
 from codex_jax.data.copies import Copies
 from codex_jax.data.corpus import Corpus
 from codex_jax.data.documents import BadRow, Document, Piece, Turn
@@ -96,7 +96,7 @@ class Reader:
         if any(piece.learnt and piece.text.strip() for piece in pieces):
             report.trained += 1
             report.bytes += sum(len(text.encode()) for text, _ in document.parts)
-            yield pieces
+            yield [*labels.pieces(document), *pieces]
         else:
             report.filtered += 1
 

@@ -1,14 +1,15 @@
 """A row with named fields becomes a document, whatever kind of file it was read from, and the other way round.
 
 A row that has data.messages_field is a chat; one that has data.prompt_field and data.completion_field is an
-instruction with its answer; any other is the text of data.text_field.
+instruction with its answer; any other is the text of data.text_field. With data.objective=classes all are texts, each
+of the class that data.label_field names.
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from codex_jax import amounts, config
-from codex_jax.data import documents
+from codex_jax.data import documents, labels
 from codex_jax.data.documents import BadRow, Document, Part
 
 
@@ -19,6 +20,8 @@ _KINDS = {str: "a string", bool: "true or false", int: "a number", float: "a num
 
 def to_document(row: Mapping[str, Any], offset: int | None, data: config.Data) -> Document | BadRow:
     """Return the document of a row, or what is wrong with it, in words that never quote it."""
+    if data.objective == "classes":
+        return _labelled(row, offset, data)
     if row.get(data.messages_field) is not None:
         made = _messages(row[data.messages_field], data.messages_field)
     elif data.prompt_field in row and data.completion_field in row:
@@ -32,8 +35,10 @@ def to_document(row: Mapping[str, Any], offset: int | None, data: config.Data) -
     return documents.of_parts(made, offset)
 
 
-def to_row(parts: Sequence[Part], data: config.Data) -> dict[str, Any]:
-    """Return the row that `to_document` makes a document of these parts of."""
+def to_row(parts: Sequence[Part], label: int | None, data: config.Data) -> dict[str, Any]:
+    """Return the row that `to_document` makes a document of these parts and this class of."""
+    if label is not None:
+        return {data.text_field: parts[0].text, data.label_field: data.labels[label]}
     fields = {"text": data.text_field, "prompt": data.prompt_field, "completion": data.completion_field}
     if parts[0].role in fields:
         return {fields[part.role]: part.text for part in parts}
@@ -48,6 +53,19 @@ def kind(value: Any) -> str:
 def _fields(row: Mapping[str, Any], roles: Mapping[str, str]) -> list[Part] | str:
     wrong = [_wrong(row[name], f"field {name!r}") for name in roles]
     return next(filter(None, wrong), None) or [Part(row[name], role) for name, role in roles.items()]
+
+
+def _labelled(row: Mapping[str, Any], offset: int | None, data: config.Data) -> Document | BadRow:
+    if missing := [name for name in (data.text_field, data.label_field) if name not in row]:
+        return BadRow(offset, f"has no field {missing[0]!r}")
+    made, value = _fields(row, {data.text_field: "text"}), row[data.label_field]
+    if isinstance(made, str):
+        return BadRow(offset, made)
+    label = labels.number(value, data.labels)
+    if label is None:
+        wrong = labels.none_of(data.labels) if isinstance(value, str | int) else f"is not a label but {kind(value)}"
+        return BadRow(offset, f"field {data.label_field!r} {wrong}")
+    return documents.of_parts(made, offset)._replace(label=label)
 
 
 def _messages(messages: Any, field: str) -> list[Part] | str:

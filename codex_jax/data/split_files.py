@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from codex_jax import __version__, amounts, atomic, config
-from codex_jax.data import allotment, documents, hashed, layout, mixture, origin, rows, split_manifest
+from codex_jax.data import allotment, documents, hashed, labels, layout, mixture, origin, rows, split_manifest
 from codex_jax.data.allotment import SPLITS, Cuts, Keys
 from codex_jax.data.documents import BadRow, Part
 from codex_jax.data.hashed import Hashed
@@ -107,7 +107,7 @@ def _rows(reader: Reader, seed: int, note: Callable[[Report, bool], None]) -> It
                 report.filtered += 1
                 continue
             parts = [Part("".join(piece.text for piece in turn.pieces), turn.role) for turn in turns]
-            line = json.dumps(rows.to_row(parts, reader.data), ensure_ascii=False).encode()
+            line = json.dumps(rows.to_row(parts, document.label, reader.data), ensure_ascii=False).encode()
             if len(line) > reader.data.max_line_bytes:
                 reason = f"as a line of JSON longer than data.max_line_bytes={reader.data.max_line_bytes}"
                 reader.put_aside(path, BadRow(document.offset, reason, document.line), report)
@@ -157,7 +157,7 @@ def _facts(reader: Reader, wish: Wish) -> dict[str, Any]:
         "fractions": [float(share) for share in wish.shares],
         "duplicates": wish.duplicates,
         "safety": reader.gate.content(),
-        "settings": {name: getattr(reader.data, name) for name in fields},
+        "settings": {**{name: getattr(reader.data, name) for name in fields}, **labels.content(reader.data)},
     }
 
 

@@ -99,18 +99,18 @@ class ConcatRows:
 
 
 class FittedRows:
-    """Rows that hold whole documents of one shard, and of long ones parts that fill a row.
+    """Rows that hold documents of one shard, or parts of them, as one of packing.FITS has them.
 
     Where each goes is computed when the store is opened, and kept: 24 bytes for each part.
     """
 
-    def __init__(self, table: Table, length: int) -> None:
+    def __init__(self, table: Table, length: int, how: str) -> None:
         self._table = table
         self._width = length + 1
         rows, starts, sizes = [np.zeros(0, np.int64)], [np.zeros(0, np.int64)], [np.zeros(0, np.int64)]
         self.count = base = 0
         for index, end in enumerate(table.ends_S.tolist()):
-            fit = packing.first_fit(table.documents(index), length)
+            fit = packing.FITS[how](table.documents(index), length)
             order = np.argsort(fit.rows_P, kind="stable")
             rows.append(fit.rows_P[order] + self.count)
             starts.append(fit.starts_P[order] + base)
@@ -135,6 +135,6 @@ class FittedRows:
 
 
 def open_rows(store: Store, split: str, data: config.Data) -> ConcatRows | FittedRows:
-    """Return the rows of a split, packed as data.packing says."""
-    kind = ConcatRows if data.packing == "concat" else FittedRows
-    return kind(Table(store, split), parting.length(data))
+    """Return the rows of a split, packed as `parting.how` says."""
+    table, length, how = Table(store, split), parting.length(data), parting.how(data)
+    return ConcatRows(table, length) if how == "concat" else FittedRows(table, length, how)

@@ -49,7 +49,7 @@ class Builder:
             report.findings, report.rows = [], []  # their places were reported the first time; the counts go on
         eos = self.encoders[0].eos
         pieces, length = packing.joined(parts), parting.length(self.data)
-        rows = packing.pack(pieces, length=length, eos=eos, how=self.data.packing)
+        rows = packing.pack(pieces, length=length, eos=eos, how=parting.how(self.data))
         # Raw bits of a counter-based generator are the same in every version of NumPy; its permutations need not be.
         bits = np.random.Philox(key=number_of("rows", self.order.seed, number))
         order = np.argsort(bits.random_raw(len(rows.tokens_BM)), kind="stable")

@@ -13,6 +13,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codex_jax import config, sharding
+from codex_jax.encoders import reading
 from codex_jax.errors import ConfigError
 from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
@@ -32,11 +33,7 @@ def make(
     The key is not used. Without a prompt it is `opening`, a few tokens of the data, of which the middle one is hidden.
     Compiled once, at the first call. ConfigError for a prompt without a mask, that is too long, or blocked.
     """
-    if asked.blocked:
-        raise ConfigError(
-            f"generate.prompt is blocked by the safety policy ({', '.join(asked.blocked)}); ask for something else, or "
-            "change safety.policy"
-        )
+    reading.refuse_blocked(asked)
     mask = tokenizer.mask_id
     assert mask is not None, "masking.make refuses a tokenizer without one"
     ids = _prompt(asked.text, tokenizer) if asked.text else _hidden(opening, mask)

@@ -166,15 +166,19 @@ def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
     """Yield the rows of the table; what a ledger does not hold, because a user moved it away, is left out."""
     last = facts.last
     yield "steps", f"{step:,}"
-    if "train/tokens" in last:
-        yield "tokens", f"{int(last['train/tokens']):,}"
+    for unit in ("tokens", "texts"):
+        if f"train/{unit}" in last:
+            yield unit, f"{int(last[f'train/{unit}']):,}"
     if last_row := facts.curves["train/loss"].last:
-        yield "training loss", f"{last_row[1]:.4f} nats a token, of step {last_row[0]:,} alone"
+        yield "training loss", f"{last_row[1]:.4f} nats, of step {last_row[0]:,} alone"
     if facts.best:
         best = facts.best["metrics"]
         yield "best validation loss", f"{best['loss']:.4f}"
-        yield "perplexity", f"{best['perplexity']:.2f}"
-        yield "token accuracy", f"{100 * best['token_accuracy']:.1f} %"
+        if "perplexity" in best:
+            yield "perplexity", f"{best['perplexity']:.2f}"
+        for name in ("token_accuracy", "accuracy"):
+            if name in best:
+                yield name.replace("_", " "), f"{100 * best[name]:.1f} %"
     if "baseline/unigram_entropy" in last:
         yield "unigram entropy", f"{last['baseline/unigram_entropy']:.4f} (loss without context)"
     yield "time at work", progress.duration(facts.clock.seconds())

@@ -18,7 +18,7 @@ from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
-from codex_jax.training import flops, subtree
+from codex_jax.training import flops, losses, subtree
 from codex_jax.training.program import Program
 from codex_jax.training.step import Output
 
@@ -36,7 +36,7 @@ class Totals:
     """What has been counted since the run began, over all its processes; a checkpoint carries it."""
 
     tokens: int = 0
-    """weighted tokens that were learnt from"""
+    """weighted tokens, or texts with a class, that were learnt from"""
     documents: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(accounts.COUNTED, 0))
     safety: dict[str, int] = dataclasses.field(default_factory=dict)
     """findings by action and rule"""
@@ -51,12 +51,13 @@ class Recorder:
         self._settings = settings
         self._start = self._since_step = self._step = start
         self._pending: _Pending | None = None
+        self._unit = losses.unit(settings.data.objective)
         self._flops = flops.per_token(
             model.definition.shape,
             model.definition.num_parameters,
             subtree.num_trained(settings.train, model.target.parameters),
             settings.data.sequence_length,
-            settings.train.masked_fraction if settings.data.objective == "masked" else 1.0,
+            {"masked": settings.train.masked_fraction, "classes": 0.0}.get(settings.data.objective, 1.0),
         )
         # Now, while no step runs: on a CPU it is measured.
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
@@ -103,9 +104,10 @@ class Recorder:
         self.totals.tokens += int(values.weight)
         row = {
             "loss": float(values.loss),
+            self._unit.accuracy: float(values.accuracy),
             "grad_norm": float(values.grad_norm),
             "learning_rate": float(values.learning_rate),
-            "tokens": self.totals.tokens,
+            self._unit.plural: self.totals.tokens,
         }
         due = step % self._settings.train.log_every == 0 or step == self._settings.train.num_steps
         if due or not values.finite:
@@ -127,10 +129,9 @@ class Recorder:
             self._writer.scalars(step, "safety", self.totals.safety)
         accounts.write_verdict(self._writer, step, "output", sample)
         self._writer.text(step, "sample", shown)
-        say(
-            f"step {step:>5}  validation loss {metrics['loss']:.3f}  perplexity {metrics['perplexity']:.1f}  "
-            f"accuracy {100 * metrics['token_accuracy']:.1f}%"
-        )
+        perplexity = f"perplexity {metrics['perplexity']:.1f}  " if "perplexity" in metrics else ""
+        accuracy = f"accuracy {100 * metrics[self._unit.accuracy]:.1f}%"
+        say(f"step {step:>5}  validation loss {metrics['loss']:.3f}  {perplexity}{accuracy}")
         say("\n".join("    | " + line[:74] for line in shown.splitlines()[:8]))
 
     def saved(self, step: int, digest: str, num_bytes: int) -> None:

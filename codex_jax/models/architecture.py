@@ -70,6 +70,11 @@ class Architecture:
     """classes of ending=classes"""
 
     @property
+    def objective(self) -> str:
+        """What it is trained by, as in data.objective; empty: nothing."""
+        return {"next": "causal", "hidden": "masked", "classes": "classes"}.get(self.ending, "")
+
+    @property
     def num_layers(self) -> int:
         """The number of blocks."""
         return len(self.layers)

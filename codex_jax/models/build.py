@@ -4,7 +4,7 @@ import dataclasses
 import json
 import math
 import types
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from flax import nnx
 
 from codex_jax import config, trees
 from codex_jax.errors import ConfigError
-from codex_jax.models import attention, catalogue, layers, origin
+from codex_jax.models import attention, catalogue, classes, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
 from codex_jax.models.families import bert, gemma3, gpt2, llama, mistral, qwen
 from codex_jax.models.families.family import Family
@@ -91,10 +91,11 @@ def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:
     return nnx.to_pure_dict(nnx.state(family.make(shape, treatment(model), nnx.Rngs(params=key))))
 
 
-def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture]:
+def described(model: config.Model, labels: Sequence[str] = ()) -> tuple[Family, dict[str, Any], Architecture]:
     """Return the family of a model, its config.json with the sizes of the settings in it, and what that says.
 
-    Raises ConfigError for settings that contradict it, AssetError for one that cannot be read.
+    `labels` are the names of the classes, where they are not those in it. Raises ConfigError for settings that
+    contradict it, AssetError for one that cannot be read.
     """
     values, place = origin.published(model)
     family = FAMILIES.get(Published(values, place).word("model_type"))
@@ -105,6 +106,7 @@ def described(model: config.Model) -> tuple[Family, dict[str, Any], Architecture
         if name not in family.sizes
     ]
     own: dict[str, Any] = {family.sizes[name]: size for name, size in sizes.items() if name in family.sizes}
+    own |= classes.published(labels)
     if model.ending and model.ending not in family.endings:
         problems.append(f"model.ending={model.ending}: {family.name} has no such ending")
     elif model.ending:
@@ -145,7 +147,8 @@ def decided(settings: config.Config) -> config.Config:
 
     Raises ConfigError for settings that contradict the model's sizes.
     """
-    family, published, shape = described(settings.model)
+    settings = _labelled(settings)
+    family, published, shape = described(settings.model, settings.data.labels)
     weights = origin.weights(settings.model)
     model = dataclasses.replace(
         settings.model,
@@ -161,18 +164,32 @@ def decided(settings: config.Config) -> config.Config:
     return made
 
 
+def _labelled(settings: config.Config) -> config.Config:
+    """Return the settings with the names of the classes in them; raises what `classes.agreed` does."""
+    if settings.data.objective != "classes":
+        return settings
+    values, place = origin.published(settings.model)
+    stored = Published(values, place)
+    ends_so = FAMILIES.get(stored.word("model_type")).read(stored).ending == "classes"
+    labels = classes.agreed(settings.data.labels, classes.exclusive(stored) if ends_so else (), place)
+    return dataclasses.replace(settings, data=dataclasses.replace(settings.data, labels=labels))
+
+
 def _check_objective(objective: str, family: Family, shape: Architecture) -> None:
     """Raise ConfigError when a model is not trained that way."""
-    if objective != family.objective:
+    if objective == shape.objective:
+        return
+    if (objective == "causal") != (not family.endings):
+        trained = "masked or classes" if family.endings else "causal"
         raise ConfigError(
             f"data.objective={objective}, but a model of family {family.name} is trained by "
-            f"data.objective={family.objective}: set that, or choose another model"
+            f"data.objective={trained}: set that, or choose another model"
         )
-    if objective == "masked" and shape.ending != "hidden":
-        raise ConfigError(
-            f"data.objective=masked, but the model ends in {shape.ending} (architectures in its config.json): with "
-            "model.ending=hidden it gets a head for hidden tokens, which begins at random values"
-        )
+    ending, head = ("hidden", "hidden tokens") if objective == "masked" else ("classes", "classes")
+    raise ConfigError(
+        f"data.objective={objective}, but the model ends in {shape.ending} (architectures in its config.json): with "
+        f"model.ending={ending} it gets a head for {head}, which begins at random values"
+    )
 
 
 def treatment(model: config.Model) -> Treatment:

@@ -1,6 +1,6 @@
 """A transformer whose tokens see those behind them as well: BERT (Devlin et al. 2018), for whole texts.
 
-B batch · L length · T tokens that are asked for · D model · V vocabulary · N stacked layers
+B batch · L length · T tokens that are asked for · D model · V vocabulary · C classes · N stacked layers
 """
 
 import jax
@@ -94,9 +94,9 @@ class Encoder(Stack):
         """Return what the first token says of each row, (B, D)."""
         return jnp.tanh(self.pooler(hidden_BLD[:, 0]).astype(jnp.float32))
 
-    def classes(self, hidden_BLD: jax.Array) -> jax.Array:
-        """Return the logits of each row, one for each label."""
-        return self.classifier(self.pooled(hidden_BLD)).astype(jnp.float32)
+    def classes(self, hidden_BLD: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        """Return the logits of each row, one for each label (B, C), float32; with a key, dropout is on."""
+        return self.classifier(dropout(self.pooled(hidden_BLD), self.how.dropout, key)).astype(jnp.float32)
 
 
 class Bias(nnx.Module):

@@ -40,16 +40,21 @@ def headlines(facts: Facts) -> str:
     at = f"step {facts.best['step']:,}" if facts.best else ""
     train = facts.curves["train/loss"].last
     entropy = facts.last.get("baseline/unigram_entropy")
-    accuracy = best.get("token_accuracy")
+    accuracy = best.get("token_accuracy", best.get("accuracy"))
     parameters = facts.start.get("parameters") if facts.start else None
     cards = [
         ("Training loss", train and f"{train[1]:.3f}", f"of step {train[0]:,} alone" if train else ""),
         ("Best validation loss", _fixed(best.get("loss")), at),
         ("Perplexity", best.get("perplexity") and charts.number(best["perplexity"]), at),
-        ("Token accuracy", None if accuracy is None else f"{100 * accuracy:.1f} %", at),
+        (
+            "Token accuracy" if "token_accuracy" in best else "Accuracy",
+            None if accuracy is None else f"{100 * accuracy:.1f} %",
+            at,
+        ),
         ("Unigram entropy", _fixed(entropy), "loss of guessing by frequency"),
         ("Parameters", _count(parameters), ""),
         ("Tokens seen", _count(facts.last.get("train/tokens")), ""),
+        ("Texts seen", _count(facts.last.get("train/texts")), ""),
         ("Time at work", progress.duration(facts.clock.seconds()), ""),
     ]
     items = [
@@ -73,10 +78,11 @@ def curves(facts: Facts) -> str:
         Series("validation", "validation", held_out),
         Series("unigram entropy of the data", "baseline", baseline),
     ]
-    label = "Loss in nats a token, by step"
+    unit = "nats a text" if "train/texts" in facts.last else "nats a token"
+    label = f"Loss in {unit}, by step"
     missing = f"Rows whose loss was not finite: {train.num_missing:,}." if train.num_missing else ""
     figure = (
-        f"<figure class=wide><figcaption>Loss <span class=muted>nats a token</span></figcaption>{charts.legend(loss)}"
+        f"<figure class=wide><figcaption>Loss <span class=muted>{unit}</span></figcaption>{charts.legend(loss)}"
         f"<div class=desktop>{charts.line_chart(loss, label=label, width=960, height=340, from_zero=False)}</div>"
         f"<div class=phone>{charts.line_chart(loss, label=label, width=360, height=280, from_zero=False)}</div>"
         f"<p class=muted>{missing}</p></figure>"

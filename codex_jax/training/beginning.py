@@ -109,7 +109,8 @@ def _name_fresh(fresh: set[str], frozen: dict[str, Any], ending: str) -> None:
     """Say what begins at random values; ConfigError when a part of it would stay there."""
     if stuck := sorted(fresh & {name for name, _ in trees.named_leaves(frozen)}):
         raise ConfigError(
-            f"the weights end in {ending} and have no {', '.join(stuck)}, which would stay at random values: train them"
+            f"the weights end in {ending} and have no {', '.join(stuck)}, which would stay at random values: name them "
+            "in train.trainable, with lora_ where there are adapters"
         )
     if fresh:
         warn(f"the weights end in {ending}; at random values begin {', '.join(sorted(fresh))}")

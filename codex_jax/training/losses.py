@@ -1,9 +1,9 @@
-"""Cross-entropy of predicted tokens that never holds the logits of more than a chunk of them.
+"""Cross-entropy of predicted tokens that never holds the logits of more than a chunk of them, and of predicted classes.
 
 The forward pass over a chunk also makes its gradient, since the loss is linear in what comes after it: three products a
 chunk and nothing recomputed.
 
-T tokens of the batch, flattened · C tokens of a chunk · D model · V vocabulary
+T tokens of the batch, flattened · C tokens of a chunk · D model · V vocabulary, or classes
 """
 
 import functools
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from codex_jax import trees
 from codex_jax.models import build
@@ -32,13 +33,27 @@ class Lesson(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """Sums over tokens, to be added over microbatches and divided once by `weight`."""
+    """Sums over tokens, or over rows of one class each, to be added over microbatches and divided once by `weight`."""
 
     loss: jax.Array
     """negative log-likelihood, in nats"""
     correct: jax.Array
-    """weight of tokens whose likeliest prediction was right"""
+    """weight of those whose likeliest prediction was right"""
     weight: jax.Array
+
+
+class Unit(NamedTuple):
+    """What is said of what is learnt one by one."""
+
+    plural: str
+    """as in the ledger"""
+    accuracy: str
+    """the share of them that is right, as in the ledger"""
+
+
+def unit(objective: str) -> Unit:
+    """Return what data.objective learns: each text as a whole, or token by token."""
+    return Unit("texts", "accuracy") if objective == "classes" else Unit("tokens", "token_accuracy")
 
 
 def of_batch(
@@ -55,15 +70,26 @@ def of_batch(
     """
     lesson = Lesson(*batch)
     # An encoder that was shown all its targets would learn to repeat them.
-    assert (lesson.places_BT is None) == (definition.family.objective == "causal"), "masking.make prepares batches"
+    assert (lesson.places_BT is None) == (definition.shape.ending != "hidden"), "masking.make prepares batches"
     model = definition.bind(parameters, key)
     hidden_BLD, bias_V = model(lesson.tokens_BL, lesson.segments_BL, lesson.positions_BL, key), None
+    if definition.shape.ending == "classes":
+        # Beside the keys of the layers and of the adapters, which are drawn from the same.
+        own = None if key is None else jax.random.fold_in(key, 0xFFFFFFFE)
+        return of_rows(model.classes(hidden_BLD, own), lesson.targets_BL[:, 0], lesson.weights_BL[:, 0])
     if lesson.places_BT is not None:
         # Logits of what is asked for alone: the head costs as much as all blocks of a small encoder.
         hidden_BLD = model.before_head(jnp.take_along_axis(hidden_BLD, lesson.places_BT[..., None], axis=1))
         bias_V = model.head_bias.bias[...]
     head = Head(model.head(), bias_V)
     return of_tokens(hidden_BLD, head, lesson.targets_BL, lesson.weights_BL, chunk=chunk, dtype=model.how.dtype)
+
+
+def of_rows(logits_BV: jax.Array, targets_B: jax.Array, weights_B: jax.Array) -> Sums:
+    """Return the weighted sums over rows, each of one class; differentiable in the logits through `loss`."""
+    losses_B = optax.softmax_cross_entropy_with_integer_labels(logits_BV, targets_B)
+    hits_B = jnp.take_along_axis(logits_BV, targets_B[:, None], axis=1)[:, 0] >= jnp.max(logits_BV, axis=1)
+    return Sums(jnp.sum(weights_B * losses_B), jnp.sum(weights_B * hits_B), jnp.sum(weights_B))
 
 
 class Head(NamedTuple):

@@ -23,9 +23,15 @@ Prepare = Callable[[tuple[jax.Array, ...], jax.Array], tuple[Any, ...]]
 def make(settings: config.Config, tokenizer: Tokenizer) -> Prepare:
     """Return `prepare(batch, key)`, which makes of a batch what a step learns from; it is compiled into the step.
 
-    With data.objective=causal that is the batch itself. ConfigError when the tokenizer has no token that hides others.
+    With data.objective=causal and classes that is the batch itself. ConfigError when the tokenizer has no token that
+    hides others, or none that a class could be read at.
     """
-    if settings.data.objective == "causal":
+    if settings.data.objective == "classes" and tokenizer.bos_id is None:
+        raise ConfigError(
+            "data.objective=classes, but the tokenizer has no cls_token, at which the class of a text is read: name "
+            "one of an encoder in tokenizer.path, or set tokenizer.kind=wordpiece to train one"
+        )
+    if settings.data.objective != "masked":
         return as_is
     if tokenizer.mask_id is None:
         raise ConfigError(
@@ -45,7 +51,7 @@ def make(settings: config.Config, tokenizer: Tokenizer) -> Prepare:
 
 
 def as_is(batch: tuple[jax.Array, ...], key: jax.Array) -> tuple[jax.Array, ...]:
-    """Return the batch: every token says the next."""
+    """Return the batch: every token says the next, or the first one the class of its row."""
     return batch
 
 

@@ -20,12 +20,14 @@ class Output(NamedTuple):
     """What a step reports, still on the device."""
 
     loss: jax.Array
-    """mean over the weighted tokens of the batch, in nats"""
+    """mean over the weighted tokens or rows of the batch, in nats"""
+    accuracy: jax.Array
+    """share of them whose likeliest prediction was right"""
     grad_norm: jax.Array
     """global norm of the gradient before clipping"""
     learning_rate: jax.Array
     weight: jax.Array
-    """weighted tokens of the batch"""
+    """weighted tokens, or rows, of the batch"""
     finite: jax.Array
     """False: loss or gradient was not finite, and the state is as before"""
 
@@ -124,4 +126,4 @@ def _update(
     accept = finite & (state.step == index)
     kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(accept, new, old), updated, state)
     rate = schedule.learning_rate(state.step, settings.optimizer, settings.train.num_steps)
-    return kept, Output(loss, grad_norm, rate, sums.weight, finite)
+    return kept, Output(loss, sums.correct / weight, grad_norm, rate, sums.weight, finite)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from codex_jax import config
 from codex_jax.cli import app, batch_text
 from codex_jax.data.batch import Batch
 
@@ -96,7 +97,7 @@ BATCH = Batch(
 
 
 def test_plain_text_sets_what_is_not_learnt_in_braces() -> None:
-    assert list(batch_text.lines(BATCH, Letters(), coloured=False)) == [  # type: ignore[arg-type]
+    assert list(batch_text.lines(BATCH, Letters(), config.Data(), coloured=False)) == [  # type: ignore[arg-type]
         "row 0",
         "  document 1, positions 0 to 2",
         "    {a}b{c}",
@@ -108,10 +109,11 @@ def test_plain_text_sets_what_is_not_learnt_in_braces() -> None:
 
 
 def test_of_a_masked_batch_the_token_itself_is_learnt() -> None:
-    shown = "\n".join(batch_text.lines(BATCH, Letters(), coloured=False, masked=True))  # type: ignore[arg-type]
+    data = config.Data(objective="masked")
+    shown = "\n".join(batch_text.lines(BATCH, Letters(), data, coloured=False))  # type: ignore[arg-type]
     assert "    a{bc}" in shown and "    d{e}" in shown
 
 
 def test_colours_say_the_same() -> None:
-    shown = "\n".join(batch_text.lines(BATCH, Letters(), coloured=True))  # type: ignore[arg-type]
+    shown = "\n".join(batch_text.lines(BATCH, Letters(), config.Data(), coloured=True))  # type: ignore[arg-type]
     assert "\x1b[33m{a}\x1b[0m\x1b[32mb\x1b[0m\x1b[33m{c}\x1b[0m" in shown and "\x1b[90m  padding" in shown

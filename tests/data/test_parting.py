@@ -17,7 +17,7 @@ CLS, SEP = 101, 102
 def batch(texts: list[list[int]], length: int, *, how: str = "first_fit", isolate: bool = True) -> Batch:
     pieces = Pieces([np.array(text, np.int32) for text in texts], [True] * len(texts), [True] * len(texts))
     rows = packing.pack(packing.begun(pieces, CLS), length=length - 1, eos=SEP, how=how)
-    return Parting(masked=True, isolate=isolate, begin=CLS, end=SEP)(rows)
+    return Parting(objective="masked", isolate=isolate, begin=CLS, end=SEP)(rows)
 
 
 def test_whole_documents_stand_in_their_frame_and_nothing_of_it_is_learnt() -> None:
@@ -56,8 +56,20 @@ def test_padding_is_no_segment_and_is_never_learnt() -> None:
     assert made.weights_BL[0, 4:].sum() == 0
 
 
+def test_a_row_of_a_class_has_it_as_its_only_target() -> None:
+    pieces = Pieces([np.array([7], np.int32), np.array([1, 2, 3], np.int32)], [False, True], [False, True])
+    for length, tokens in ((8, [CLS, 1, 2, 3, SEP, 0, 0, 0]), (4, [CLS, 1, 2, SEP]), (2, [CLS, SEP])):
+        rows = packing.padded(packing.pack(packing.begun(pieces, CLS), length=length, eos=SEP, how="alone"), 2)
+        made = Parting(objective="classes", isolate=True, begin=CLS, end=SEP)(rows)
+        rest = [0] * (length - 1)
+        assert made.tokens_BL.tolist() == [tokens, [0] * length]
+        assert made.targets_BL.tolist() == [[7, *rest], [0, *rest]]
+        assert made.weights_BL.tolist() == [[1, *rest], [0, *rest]]
+        assert made.segments_BL.tolist() == [[int(token > 0) for token in tokens], [0] * length]
+
+
 def test_pieces_that_are_not_learnt_stay_so() -> None:
     pieces = Pieces([np.array([1, 2], np.int32), np.array([3], np.int32)], [False, True], [False, True])
     rows = packing.pack(packing.begun(pieces, CLS), length=7, eos=SEP, how="first_fit")
-    made = Parting(masked=True, isolate=True, begin=CLS, end=SEP)(rows)
+    made = Parting(objective="masked", isolate=True, begin=CLS, end=SEP)(rows)
     assert made.weights_BL.tolist() == [[0, 0, 0, 1, 0, 0, 0, 0]]

@@ -88,17 +88,18 @@ def test_an_epoch_learns_every_token_once(rows: Path) -> None:
     assert weight == (learnt & ~first_of_document).sum()
 
 
+@pytest.mark.parametrize("how", ["first_fit", "alone"])
 @pytest.mark.parametrize("length", [2, 16, 300])
-def test_fitted_rows_of_a_store_are_those_of_each_shard_packed(rows: Path, length: int) -> None:
+def test_fitted_rows_of_a_store_are_those_of_each_shard_packed(rows: Path, length: int, how: str) -> None:
     settings = settings_for(rows)
     made = stores.build(settings)
     tokens, learnt, documents = whole_stream(settings, "train")
-    here = table.FittedRows(table.Table(made, "train"), length)
+    here = table.FittedRows(table.Table(made, "train"), length, how)
     found, at, row = here(np.arange(here.count)), 0, 0
     for number in made.numbers("train"):
         part = slice(at, at := at + made.shards[number].tokens)
         ends = np.flatnonzero(np.diff(documents[part], append=-1)) + 1
-        packed = packing.fitted(packing.Flat(tokens[part], learnt[part], ends), length)
+        packed = packing.fitted(packing.Flat(tokens[part], learnt[part], ends), packing.FITS[how](ends, length), length)
         these = packing.take(found, slice(row, row := row + len(packed.tokens_BM)))
         for ours, theirs in zip(
             packing.to_batch(these, isolate=True), packing.to_batch(packed, isolate=True), strict=True

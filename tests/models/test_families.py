@@ -34,7 +34,7 @@ def logits(definition: build.Definition, parameters: Any, tokens_BL: np.ndarray[
     def run(parameters: Any) -> jax.Array:
         model = definition.bind(parameters)
         hidden_BLD = model(tokens_BL, np.ones_like(tokens_BL), positions_BL)
-        if definition.family.objective == "causal":
+        if definition.shape.objective == "causal":
             return jnp.matmul(hidden_BLD, model.head().T, precision="highest")
         scores_BLV = jnp.matmul(model.before_head(hidden_BLD), model.head().T, precision="highest")
         return scores_BLV + model.head_bias.bias[...][None, None]

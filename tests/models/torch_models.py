@@ -68,16 +68,16 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }
 
 
-def network(name: str, kind: str = "") -> Any:
+def network(name: str, kind: str = "", **changes: Any) -> Any:
     """Return one of them in torch, float32, every weight random, norms and biases too.
 
-    `kind` is a class of transformers; without it, the one whose logits are of tokens.
+    `kind` is a class of transformers; without it, the one whose logits are of tokens. `changes` are of its config.
     """
     import torch
     import transformers
 
-    family, changes = CONFIGS[name]
-    settings = transformers.AutoConfig.for_model(family, **changes)
+    family, own = CONFIGS[name]
+    settings = transformers.AutoConfig.for_model(family, **own, **changes)
     for field in ("pad_token_id", "bos_token_id", "eos_token_id"):
         setattr(settings, field, None)
     settings._attn_implementation = "eager"

@@ -64,6 +64,13 @@ def write_chats(path: Path, count: int) -> None:
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 
+def write_labelled(path: Path, count: int) -> None:
+    """Write a JSONL file of texts of two classes, each with another field that could be the class."""
+    kinds = ("even", "odd")
+    rows = [{"text": f"number {n}", "label": kinds[n % 2], "other": kinds[n // 2 % 2]} for n in range(count)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
 def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[str]:
     """Return the command line of the small run, with some keys changed."""
     keys = {

@@ -27,6 +27,7 @@ CHATS = {"data.paths": ("chats.jsonl",), "data.chat_template": "template.jinja"}
 # Four of 204 rows cannot be read.
 BLOCKING = {"safety.policy": "policy.yaml"}
 BROKEN = {"data.paths": ("broken.jsonl",), "data.window_bytes": 1_000_000}
+CLASSES = {"data.paths": ("labelled.jsonl",), "data.objective": "classes", "data.labels": ("even", "odd")}
 MASKED = {"model.name": "all-minilm-l6-v2", "model.ending": "hidden", "data.objective": "masked"}
 # Process 1 of two; nobody is at port 1.
 UNMET = {
@@ -105,6 +106,8 @@ EFFECTS: dict[str, Effect] = {
     "data.messages_field": Effect("turns", observers.batches, CHATS),
     "data.chat_template": Effect("other.jinja", observers.batches, CHATS),
     "data.objective": Effect("masked", observers.batches),
+    "data.labels": Effect(("odd", "even"), observers.batches, CLASSES),
+    "data.label_field": Effect("other", observers.batches, CLASSES),
     "data.sequence_length": Effect(8, observers.batches),
     "data.packing": Effect("first_fit", observers.batches),
     "data.isolate_documents": Effect(False, observers.batches),
@@ -205,6 +208,7 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
             small_run.write_rows(Path("copy") / f"{split}.jsonl", broken=0, whole=whole)
         small_run.write_pairs(Path("pairs.jsonl"), 200)
         small_run.write_chats(Path("chats.jsonl"), 200)
+        small_run.write_labelled(Path("labelled.jsonl"), 200)
         # Blocks a tenth of the lines.
         Path("policy.yaml").write_text("version: 1\nrules:\n  - {id: seven, patterns: ' 7[0-9][0-9]', action: block}\n")
         Path("template.jinja").write_text("{% for m in messages %}{{ m.role }}: {{ m.content }}\n{% endfor %}")

@@ -1,5 +1,6 @@
 """BERT (Devlin et al. 2018) and what was made from it: MiniLM, sentence encoders, classifiers of text."""
 
+from codex_jax.models import classes
 from codex_jax.models.architecture import Architecture, Kind
 from codex_jax.models.encoder import Encoder
 from codex_jax.models.families.family import MOST_LAYERS, Family, Weight, dense
@@ -38,27 +39,17 @@ def read(config: Published) -> Architecture:
         out_bias=True,
         mlp_bias=True,
         query_scale=(width // heads) ** -0.5,
-        tied=config.flag("tie_word_embeddings", True),
+        tied=config.flag("tie_word_embeddings", True) or ending != "hidden",  # of a head that others have not
         init_stddev=stddev,
         residual_stddev=stddev,
         position_stddev=stddev,
         token_types=config.count("type_vocab_size", 2),
         ending=ending,
-        num_labels=_num_labels(config) if ending == "classes" else 0,
+        num_labels=len(classes.names(config)) if ending == "classes" else 0,
     )
 
 
 _ACTIVATIONS = {"gelu": "gelu", "gelu_new": "gelu_tanh", "gelu_pytorch_tanh": "gelu_tanh"}
-
-
-def _num_labels(config: Published) -> int:
-    """Return the number of classes: of `id2label`, which transformers writes unless there are two of no name."""
-    labels = config.values.get("id2label")
-    if labels is None:
-        return config.count("num_labels", 2)
-    if not isinstance(labels, dict) or not labels:
-        raise config.wrong("id2label", "an object with a name for each class")
-    return len(labels)
 
 
 def weights(shape: Architecture) -> list[Weight]:
@@ -115,7 +106,6 @@ FAMILY = Family(
     # Endings that this architecture has not, and what repeats others.
     ignored=(r"(^|\.)embeddings\.position_ids$", r"^cls\.", r"^(bert\.)?pooler\.", r"^classifier\."),
     network="BertForMaskedLM",
-    objective="masked",
     endings=ENDINGS,
     make=Encoder,
 )

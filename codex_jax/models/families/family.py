@@ -34,8 +34,6 @@ class Family(NamedTuple):
     """of tensor names; checkpoints of the bare model lack it"""
     ignored: Sequence[str] = ()
     """regular expressions of tensors that hold no weights"""
-    objective: str = "causal"
-    """what it is trained by: causal or masked, as in data.objective"""
     endings: Mapping[str, str] = {}
     """of the endings an architecture may have, the word in `architectures` of config.json; empty where there is one"""
     network: str = ""
