@@ -34,7 +34,7 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def commands(page: str) -> list[str]:
-    """Return the commands of a page that need no network: what is indented, or follows a $, and calls one of the two."""
+    """Return the commands of a page: what is indented, or follows a $, calls one of the two, and needs no network."""
     text = re.sub(r" \\\n +", " ", (ROOT / "docs" / page).read_text())
     return re.findall(r"^(?:    |\$ )((?:scripts/train|codex-jax(?! model download)) .*)$", text, re.MULTILINE)
 
