@@ -66,6 +66,8 @@ def test_validation_is_what_training_measured_on_all_of_it(run: Path, capsys: py
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before  # nothing was written
 
 
+# Of a store the texts are in other files with a bypass, and there are none.
+@pytest.mark.parametrize("run", ["stream"], indirect=True)
 def test_what_a_run_lets_through_is_said_when_it_is_evaluated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
     checkpoint = copy / "checkpoints" / "8"
     for path, keys in ((copy / "config.json", ()), (checkpoint / "meta.json", ("meta",))):
