@@ -42,6 +42,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "schema",
         "signals",
         "trees",
+        "untrusted",
         "whereabouts",
     ),
 }

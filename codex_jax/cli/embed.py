@@ -1,4 +1,4 @@
-"""`codex-jax embed`: texts to vectors, by an encoder in a directory."""
+"""`codex-jax embed`: texts to vectors, by an encoder in a directory or one that a run has trained."""
 
 from pathlib import Path
 
@@ -14,30 +14,38 @@ _SHOWN_CHARS = 56
 
 
 @click.command()
-@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("source", metavar="RUN_OR_WEIGHTS", type=click.Path(path_type=Path))
 @click.option("--text", "texts", multiple=True, help="A text; may be given several times.")
 @click.option("--lines", type=click.Path(path_type=Path), help="A file with a text in each line.")
 @click.option("--max-length", type=click.IntRange(min=0), default=0, help="Cut texts at so many tokens.")
 @click.option("--policy", default="", help="File of safety rules in place of those of the package.")
+@click.option("--step", type=click.IntRange(min=0), help="Of the checkpoint; the newest where it is not given.")
 @layout.as_json
-def embed(model: Path, texts: tuple[str, ...], lines: Path | None, max_length: int, policy: str, as_json: bool) -> None:
+def embed(
+    source: Path,
+    texts: tuple[str, ...],
+    lines: Path | None,
+    max_length: int,
+    policy: str,
+    step: int | None,
+    as_json: bool,
+) -> None:
     """Print how alike texts are, or with --json their vectors.
 
-    MODEL is a directory with an encoder's weights, config.json and tokenizer, as
-    all-MiniLM-L6-v2. What the safety policy redacts is redacted before; a text
+    RUN_OR_WEIGHTS is the directory of a run of an encoder, one with an encoder's
+    weights, config.json and tokenizer, or a name of the catalogue, such as
+    all-minilm-l6-v2. What the safety policy redacts is redacted before; a text
     that it blocks ends the command.
     """
     given = [_allowed(text, policy) for text in [*texts, *(_read(lines) if lines else [])]]
     if not given:
         raise ConfigError("there is no text: give --text, or a file with --lines")
-    if (model / "checkpoints").is_dir():
-        raise ConfigError(f"{model} is a run: write its model to a directory first, with codex-jax model export")
-    from codex_jax.encoders import embedding  # imports jax
+    from codex_jax.cli import opening  # imports jax
 
-    vectors = embedding.load(model, max_length=max_length)(given)
+    vectors = opening.embedder(source, step, max_length)(given)
     if as_json:
         rows = [{"text": text, "vector": vector} for text, vector in zip(given, vectors.tolist(), strict=True)]
-        layout.say_json({"model": str(model), "width": vectors.shape[1], "texts": rows})
+        layout.say_json({"model": str(source), "width": vectors.shape[1], "texts": rows})
         return
     console.say(f"{amounts.counted(len(given), 'text')}, {vectors.shape[1]:,} numbers each; cosine with the first:")
     cosines = vectors @ vectors[0]

@@ -1,13 +1,15 @@
 """What the command `model` does with files: check them, write them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config, trees
+from codex_jax import amounts, config, trees
 from codex_jax.cli import model_facts, opening
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, weight_files
+from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, stored, weight_files
+from codex_jax.models.stored import Stored
 from codex_jax.tokenizers import loading
 from codex_jax.training import beginning, program
 
@@ -19,8 +21,13 @@ _HERE = {"data": "0", "fsdp": "1", "tensor": "1", "coordinator": "", "num_proces
 def checked(name: str, expected: str) -> dict[str, Any]:
     """Return what the directory of a model holds, every byte of its weights read; AssetError for whatever is wrong."""
     path = Path(model_facts.directory(name))
-    definition = build.define(config.Model(weights=str(path)))
-    pretrained.match(path, definition, {leaf for leaf, _ in trees.named_leaves(definition.abstract)})
+    # Of an encoder that ends in a vector nobody here reads what makes it, and some lack it.
+    model = config.Model(weights=str(path))
+    definition = build.define(model)
+    if definition.shape.ending == "pooled":
+        definition = build.without_ending(model)
+    sources = pretrained.match(path, definition, {leaf for leaf, _ in trees.named_leaves(definition.abstract)})
+    _check_finite(path, [tensor for source in sources for tensor in source.tensors])
     found = pretrained.digest(path)
     if expected and found != expected:
         raise AssetError(f"the weights in {path} have the SHA-256 {found}, and not {expected}")
@@ -38,6 +45,17 @@ def checked(name: str, expected: str) -> dict[str, Any]:
         "tokenizer": f"{tokenizer.vocab_size} tokens",
         "next": f"--config.model.weights={path}",
     }
+
+
+def _check_finite(directory: Path, tensors: Sequence[Stored]) -> None:
+    """Raise AssetError, which counts them, when there are values that are no finite numbers."""
+    counts = {one.name: count for one in tensors if (count := stored.num_not_finite(one))}
+    if counts:
+        first = next(iter(counts))
+        raise AssetError(
+            f"{amounts.counted(sum(counts.values()), 'value')} of the weights in {directory} are infinite or no "
+            f"numbers, in {amounts.counted(len(counts), 'tensor')}: {counts[first]:,} in {first}; fetch them again"
+        )
 
 
 def exported(

@@ -1,6 +1,7 @@
 """Weights that transformers wrote, read here: equal logits, whatever the files look like."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -116,6 +117,25 @@ def test_every_difference_is_in_one_message_before_anything_is_read(
         "  model.norm.weight: has shape (47,), here (48,)",
         "  model.layers.2.input_layernorm.weight: is no tensor of this model",
     ]
+
+
+def test_weights_that_no_memory_can_hold_are_refused_before_any_is_asked_for(small: Path) -> None:
+    """A sparse file: its header is true of it, and it takes no room on the disk."""
+    wide = {**json.loads((small / "config.json").read_text()), "vocab_size": 1 << 24, "num_hidden_layers": 1}
+    wide |= {"hidden_size": 1 << 17, "head_dim": 2, "intermediate_size": 1}
+    (small / "config.json").write_text(json.dumps(wide))
+    definition = build.define(written.settings(small))
+    shapes, header, end = {name: leaf.shape for name, leaf in trees.named_leaves(definition.abstract)}, {}, 0
+    for leaf, row, names in pretrained.rows(definition):
+        shape = pretrained.published_shape(leaf, shapes[leaf], row)
+        begin, end = end, end + 4 * int(np.prod(shape, dtype=np.int64))
+        header[names[0]] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    file = small / "model.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + end)
+    with pytest.raises(AssetError, match=r"take 8\.8 TB of memory, and there are .*quantization\.mode"):
+        loaded(small)
 
 
 def test_names_without_prefix_and_tensors_without_weights_are_understood(small: Path) -> None:
