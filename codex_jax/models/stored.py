@@ -27,7 +27,7 @@ _STRIP = 16
 _ALIGNMENT = 64
 _LONGEST_NAME = 512
 # Above the exponent of all ones, with a sign or without it, there is no number: the bits of infinity and NaN.
-_BITS = {
+_BITS: dict[str, tuple[Any, Any, int]] = {
     "F32": (np.uint32, np.int32, 0x7F80_0000),
     "F16": (np.uint16, np.int16, 0x7C00),
     "BF16": (np.uint16, np.int16, 0x7F80),
@@ -115,9 +115,10 @@ def _as_kept(stored: Stored) -> tuple[int, int]:
 def _is_finite(dtype: str, band: np.ndarray) -> bool:
     """Return whether all are finite, by their bits: it takes a fifth of the time that asking each takes."""
     unsigned, signed, infinity = _BITS[dtype]
-    sign = np.iinfo(signed).max + 1
     bits = band.reshape(-1)
-    return bits.view(signed).max(initial=0) < infinity and bits.view(unsigned).max(initial=0) < infinity + sign
+    sign = 1 << (8 * band.itemsize - 1)
+    found = bits.view(signed).max(initial=0) < infinity and bits.view(unsigned).max(initial=0) < infinity + sign
+    return bool(found)
 
 
 def _bands(stored: Stored, rows: int, columns: int) -> Iterator[tuple[int, np.ndarray]]:

@@ -119,7 +119,9 @@ def test_the_largest_sizes_are_compared_with_the_files_before_memory_is_asked_fo
         field: value if type(value) is not int or any(part in field for part in small) else 1 << 20
         for field, value in WHOLE[name].items()
     }
-    (tmp_path / "config.json").write_text(json.dumps(huge | {"head_dim": 1 << 20, "num_attention_heads": 4, "n_head": 4}))
+    (tmp_path / "config.json").write_text(
+        json.dumps(huge | {"head_dim": 1 << 20, "num_attention_heads": 4, "n_head": 4})
+    )
     save_file({"a": np.ones(1, np.float32)}, tmp_path / "model.safetensors")
     definition = build.define(written.settings(tmp_path))
     assert definition.num_parameters > 1 << 40

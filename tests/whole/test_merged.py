@@ -11,7 +11,7 @@ import pytest
 import small_run
 import small_weights
 import test_families
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save_file
 
 from codex_jax import config, trees
 from codex_jax.cli import app, model_files, opening
@@ -50,7 +50,12 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def write_base(directory: Path, corpus: Path, name: str) -> Path:
-    small_weights.write(directory, changes=BASES[name])
+    file = small_weights.write(directory, changes=BASES[name]) / "model.safetensors"
+    # Of a size at which what is said and what is not differ.
+    save_file(
+        {one: 4 * values + (one.endswith("weight") and values.ndim == 1) for one, values in load_file(file).items()},
+        file,
+    )
     if name == "bert":
         texts = [path.read_text() for path in sorted(corpus.iterdir())]
         training.train(texts, 320, kind="wordpiece").save(directory)
@@ -93,7 +98,7 @@ def test_merged_or_with_the_adapter_beside_it_gives_the_logits_of_the_run(
     trained = test_families.logits(made.model.definition, made.parameters, tokens_BL)
     expected = test_families.logits(whole.model.definition, whole.parameters, tokens_BL)
     if mode:  # what leaves is not rounded, so it is not quite what was trained
-        assert 1e-4 < np.abs(trained - expected).max() < 0.1 * np.abs(expected).max()
+        assert 1e-3 < np.linalg.norm(trained - expected) / np.linalg.norm(expected) < 0.5
     else:
         np.testing.assert_array_equal(trained, expected)
     assert app.main(["model", "merge", str(run), str(tmp_path / "merged")]) == 0
@@ -134,4 +139,4 @@ def test_adapters_of_an_encoder_alone_are_saved_and_a_head_of_chance_is_refused(
     assert done.returncode == 0, done.stderr
     assert "at random values begin head_bias/bias, transform/bias" in done.stdout + done.stderr
     assert app.main(["model", "merge", str(tmp_path / "other"), str(tmp_path / "merged")]) == 0
-    assert app.main(["embed", str(run), "--text=the token", "--text=a loss"]) == 0
+    assert app.main(["embed", str(tmp_path / "other"), "--text=the token", "--text=a loss"]) == 0
