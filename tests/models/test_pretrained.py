@@ -251,8 +251,10 @@ import jax
 import written
 from codex_jax import trees
 from codex_jax.models import build, pretrained
-def peak():
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+def peak():  # without the pages of libraries, which come and go with what else the machine does
+    status = Path("/proc/self/status").read_text()
+    most, of_files = (int(status.partition(name)[2].split()[0]) << 10 for name in ("VmHWM:", "RssFile:"))
+    return most - of_files
 definition = build.define(written.settings(Path(sys.argv[1])))
 places = written.on_one_device(definition)
 jax.block_until_ready(jax.jit(lambda: jax.numpy.zeros(3))())  # starts the backend
@@ -260,6 +262,8 @@ before = peak()
 parameters = jax.block_until_ready(pretrained.load(Path(sys.argv[1]), definition, places))
 print(peak() - before, 4 * trees.num_parameters(definition.abstract))
 """
+# glibc gives each thread that finds it busy a heap of its own, which keeps what was freed: how many is up to the load.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "GLIBC_TUNABLES": ""}
 # Tables of rows, and matrices of a layer, which are turned around: 67 and 50 MB.
 LARGEST = {
     "embedding": {"vocab_size": 32768, "hidden_size": 512, "intermediate_size": 1024},
@@ -287,10 +291,10 @@ def test_no_more_than_a_tensor_is_in_memory_beside_the_parameters(
         capture_output=True,
         text=True,
         cwd=Path(__file__).parent,
-        env=main_env,
+        env={**main_env, **ONE_HEAP},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
     grown, parameters = map(int, done.stdout.split())
-    # What compiling a dozen small programs takes is there whatever the size of the model: 40 MB.
-    assert grown - parameters <= 1.3 * most + 40e6, (grown, parameters, most)
+    # A dozen small programs and what is read at a time are there whatever the size of the model: 20 MB beside a tensor.
+    assert grown - parameters <= 1.3 * most + 25e6, (grown, parameters, most)
