@@ -110,7 +110,7 @@ def sparse(path: Path, begin: bytes, size: int) -> None:
 # each kind of file that a model may have.
 MANY = "{" + ",".join(f'"{n}":{{}}' for n in range(300_000)) + "}"
 DEEP, NUMBERS = '{"a":' * 500_000, '{"a":[' + "0," * 1_900_000 + "0]}"
-TENSOR = b"\xc7\x0b\x01\x93\x91\x00\xa7float32\xc4\x00"  # an array of shape (0,)
+TENSOR = b"\xc7\x0d\x01\x93\x91\x00\xa7float32\xc4\x00"  # an array of shape (0,)
 SINGLE, INDEX, FLAX = weight_files.SINGLE, weight_files.INDEX, weight_files.FLAX
 CONFIG, ADAPTER = "config.json", peft_files.WEIGHTS
 HOSTILE: dict[str, tuple[str, Callable[[Path], Any]]] = {
@@ -145,7 +145,7 @@ HOSTILE: dict[str, tuple[str, Callable[[Path], Any]]] = {
         lambda path: text(
             path,
             b"\x81\xa1a\x83\xb9__msgpack_chunked_array__\xc3\xa5shape\x81\xa10\x00\xa6chunks\xdf\x00\x0f\x00\x00"
-            + b"".join(b"\xa6%06d" % n + TENSOR for n in range(0xF0000)),
+            + b"".join(bytes([0xA0 + len(str(n))]) + str(n).encode() + TENSOR for n in range(0xF0000)),
         ),
     ),
 }
