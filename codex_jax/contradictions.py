@@ -67,11 +67,6 @@ _RULES = (
         "train.trainable would leave the rest at random: name the weights of a trained model in model.weights",
     ),
     _Rule(
-        ("quantization.mode", "adapter.rank", "adapter.weights", "train.trainable"),
-        lambda mode, rank, weights, trainable: not mode or rank or weights or trainable,
-        "quantization.mode={0} keeps kernels as they are: set adapter.rank, or name what is trained in train.trainable",
-    ),
-    _Rule(
         ("quantization.targets", "quantization.mode"),
         lambda targets, mode: not targets or mode,
         "quantization.targets={0} is not read without quantization.mode: set it, or leave them out",

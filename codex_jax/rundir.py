@@ -117,12 +117,23 @@ def begin(workdir: Path, run_id: str, settings: Mapping[str, Any], origin: Mappi
 
 def _read_run_id(path: Path) -> str:
     try:
-        return str(json.loads(path.read_text(encoding="utf-8"))["run_id"])
+        return str(_read(path)["run_id"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise AssetError(
             f"{path} is damaged ({type(error).__name__}: {error}), and no checkpoint says which run this is; "
             "remove it, or choose another --workdir"
         ) from error
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Return what a config.json holds; AssetError when it is that of a model, which has the same name."""
+    found = dict(json.loads(path.read_text(encoding="utf-8")))
+    if "run_id" not in found and "model_type" in found:
+        raise AssetError(
+            f"{path.parent} is no run: its config.json describes a model, of family {found['model_type']!r:.40}; name "
+            "weights in --config.model.weights, and in --workdir a directory for the run itself"
+        )
+    return found
 
 
 def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
@@ -148,8 +159,7 @@ def read_settings(workdir: Path) -> dict[str, Any]:
     """Return the settings that config.json holds, nested; AssetError when it is not there or damaged."""
     path = workdir / "config.json"
     try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return dict(settings)
+        return dict(_read(path)["settings"])
     except FileNotFoundError:
         raise AssetError(f"{workdir} is not the directory of a run: it has no config.json") from None
     except (OSError, ValueError, KeyError, TypeError) as error:

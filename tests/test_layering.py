@@ -43,6 +43,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "schema",
         "signals",
         "trees",
+        "untrusted",
         "whereabouts",
     ),
 }

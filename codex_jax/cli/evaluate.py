@@ -1,4 +1,4 @@
-"""`codex-jax evaluate`: how good a checkpoint of a run is on all of its held-out documents."""
+"""`codex-jax evaluate`: how good a checkpoint of a run, or a directory of weights, is on held-out documents."""
 
 import math
 from pathlib import Path
@@ -10,18 +10,20 @@ from codex_jax.cli import layout
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
-@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("run", metavar="RUN_OR_WEIGHTS", type=click.Path(path_type=Path))
 @click.argument("given", nargs=-1, type=click.UNPROCESSED, metavar="[--config.key=value ...]")
 @click.option("--split", type=click.Choice(("validation", "test")), default="validation", show_default=True)
 @click.option("--step", type=click.IntRange(min=0), help="Of the checkpoint; the newest where it is not given.")
 @layout.as_json
 def evaluate(run: Path, given: tuple[str, ...], split: str, step: int | None, as_json: bool) -> None:
-    """Evaluate a checkpoint on a held-out split.
+    """Evaluate a checkpoint, or published weights, on a held-out split.
 
-    RUN is the directory of a run. Every document of the split counts, not just
-    eval.num_batches. Exit code 3 when checkpoint, tokenizer or data are not what
-    the checkpoint says. --config.key=value may say where data lie now
-    (data.paths), or which devices to use (parallel).
+    RUN_OR_WEIGHTS is the directory of a run, one of weights in Hugging Face's
+    form, or a name of the catalogue. Every document of the split counts, not
+    just eval.num_batches. Exit code 3 when checkpoint, tokenizer or data are not
+    what the checkpoint says. --config.key=value may say where data lie now
+    (data.paths), or which devices to use (parallel); of weights also which data
+    are meant, and quantization.mode.
     """
     pairs = overrides.parse(given, ("--split", "--step", "--json"))
     from codex_jax.cli import evaluation  # imports jax
@@ -35,7 +37,8 @@ def evaluate(run: Path, given: tuple[str, ...], split: str, step: int | None, as
         layout.say_json(kept)
         return
     documents = amounts.counted(found["documents"], "document")
-    console.say(f"run         {run}, step {found['step']:,}")
+    of_step = "" if found["step"] is None else f", step {found['step']:,}"
+    console.say(f"run         {run}{of_step}")
     console.say(f"split       {split}, {documents}, {found['quarantined']:,} rows quarantined")
     if "texts" in found:
         console.say(f"loss        {found['loss']:.4f} nats a text")

@@ -16,13 +16,14 @@ _SHOWN_CHARS = 56
 
 
 def taken(command: Callable[..., None]) -> Callable[..., None]:
-    """Add the arguments of a command that puts texts through the encoder in a directory."""
+    """Add the arguments of a command that puts texts through an encoder."""
     decorators: Sequence[Callable[..., Any]] = (
-        click.argument("model", type=click.Path(path_type=Path)),
+        click.argument("source", metavar="RUN_OR_WEIGHTS", type=click.Path(path_type=Path)),
         click.option("--text", "texts", multiple=True, help="A text; may be given several times."),
         click.option("--lines", type=click.Path(path_type=Path), help="A file with a text in each line."),
         click.option("--max-length", type=click.IntRange(min=0), default=0, help="Cut texts at so many tokens."),
         click.option("--policy", default="", help="File of safety rules in place of those of the package."),
+        click.option("--step", type=click.IntRange(min=0), help="Of the checkpoint; the newest where it is not given."),
         layout.as_json,
     )
     for decorate in reversed(decorators):
@@ -30,13 +31,11 @@ def taken(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
-def allowed(model: Path, texts: Sequence[str], lines: Path | None, policy: str) -> list[str]:
-    """Return the texts, redacted; ConfigError for none, one that is blocked, and a run in place of a model."""
+def allowed(texts: Sequence[str], lines: Path | None, policy: str) -> list[str]:
+    """Return the texts, redacted; ConfigError for none, and for one that is blocked."""
     given = [_allowed(text, policy) for text in [*texts, *(_read(lines) if lines else [])]]
     if not given:
         raise ConfigError("there is no text: give --text, or a file with --lines")
-    if (model / "checkpoints").is_dir():
-        raise ConfigError(f"{model} is a run: write its model to a directory first, with codex-jax model export")
     return given
 
 

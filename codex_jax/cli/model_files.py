@@ -1,13 +1,15 @@
 """What the command `model` does with files: check them, write them."""
 
 import dataclasses
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config, trees
+from codex_jax import amounts, config, trees
 from codex_jax.cli import model_facts, opening
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, receipt, weight_files
+from codex_jax.models import build, catalogue, export, lora, peft_files, pretrained, receipt, stored, weight_files
+from codex_jax.models.stored import Stored
 from codex_jax.tokenizers import loading
 from codex_jax.training import beginning, program
 
@@ -34,8 +36,13 @@ def contents(path: Path, expected: str, name: str) -> dict[str, Any]:
     AssetError when it does not fit together, or has not the `expected` digest, ConfigError when it is another model
     than the one the catalogue has by that `name`; '' for neither.
     """
-    definition = build.define(config.Model(name=name, weights=str(path)))
-    pretrained.match(path, definition, {leaf for leaf, _ in trees.named_leaves(definition.abstract)})
+    # Of an encoder that ends in a vector nobody here reads what makes it, and some lack it.
+    model = config.Model(name=name, weights=str(path))
+    definition = build.define(model)
+    if definition.shape.ending == "pooled":
+        definition = build.without_ending(model)
+    sources = pretrained.match(path, definition, {leaf for leaf, _ in trees.named_leaves(definition.abstract)})
+    _check_finite(path, [tensor for source in sources for tensor in source.tensors])
     found = pretrained.digest(path)
     if expected and found != expected:
         raise AssetError(f"the weights in {path} have the SHA-256 {found}, and not {expected}")
@@ -47,6 +54,17 @@ def contents(path: Path, expected: str, name: str) -> dict[str, Any]:
         "digest": found,
         "tokenizer": f"{tokenizer.vocab_size} tokens",
     }
+
+
+def _check_finite(directory: Path, tensors: Sequence[Stored]) -> None:
+    """Raise AssetError, which counts them, when there are values that are no finite numbers."""
+    counts = {one.name: count for one in tensors if (count := stored.num_not_finite(one))}
+    if counts:
+        first = next(iter(counts))
+        raise AssetError(
+            f"{amounts.counted(sum(counts.values()), 'value')} of the weights in {directory} are infinite or no "
+            f"numbers, in {amounts.counted(len(counts), 'tensor')}: {counts[first]:,} in {first}; fetch them again"
+        )
 
 
 def exported(

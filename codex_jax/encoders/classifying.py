@@ -57,7 +57,8 @@ def probabilities(
 
 def load(directory: str | Path, *, max_length: int = 0, compute_dtype: str = "float32") -> Classifier:
     """Return the classifier in a directory of Hugging Face's form; arguments and errors are those of `reading.load`."""
-    return Classifier(reading.load(directory, max_length=max_length, compute_dtype=compute_dtype), str(directory))
+    encoding = reading.load(directory, build.define, max_length=max_length, compute_dtype=compute_dtype)
+    return Classifier(encoding, str(directory))
 
 
 def likeliest(found: dict[str, float]) -> str:

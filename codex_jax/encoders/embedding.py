@@ -14,6 +14,7 @@ import jax.numpy as jnp
 
 from codex_jax.encoders import reading
 from codex_jax.encoders.reading import Encoding, Reading
+from codex_jax.models import build
 from codex_jax.models.build import Definition
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -42,4 +43,5 @@ def mean_pooled(
 
 def load(directory: str | Path, *, max_length: int = 0, compute_dtype: str = "float32") -> Embedder:
     """Return the encoder in a directory of Hugging Face's form; arguments and errors are those of `reading.load`."""
-    return Embedder(*reading.load(directory, max_length=max_length, compute_dtype=compute_dtype))
+    encoding = reading.load(directory, build.without_ending, max_length=max_length, compute_dtype=compute_dtype)
+    return Embedder(*encoding)

@@ -13,8 +13,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from codex_jax import config
-from codex_jax.errors import ConfigError
-from codex_jax.models import build, pretrained
+from codex_jax.errors import AssetError, ConfigError
+from codex_jax.models import pretrained
 from codex_jax.models.build import Definition
 from codex_jax.safety.gate import Verdict
 from codex_jax.tokenizers import beside, loading
@@ -102,15 +102,29 @@ def refuse_blocked(asked: Verdict) -> None:
         )
 
 
-def load(directory: str | Path, *, max_length: int = 0, compute_dtype: str = "float32") -> Encoding:
-    """Return the encoder in a directory of Hugging Face's form, with the tokenizer that lies there.
+def load(
+    directory: str | Path,
+    define: Callable[[config.Model], Definition],
+    *,
+    max_length: int = 0,
+    compute_dtype: str = "float32",
+) -> Encoding:
+    """Return the encoder in a directory of Hugging Face's form, as `define` has it, with the tokenizer that lies there.
 
     `max_length` 0 is what sentence_bert_config.json says, where there is one, else what the model can read. Raises
     AssetError for files that are missing, damaged or of something else.
     """
     directory = Path(directory).expanduser()
-    definition = build.define(config.Model(weights=str(directory), compute_dtype=compute_dtype))
+    definition = define(config.Model(weights=str(directory), compute_dtype=compute_dtype))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     parameters = pretrained.load(directory, definition, jax.tree.map(lambda _: here, definition.abstract))
-    limit = max_length or int(beside.read(directory / "sentence_bert_config.json").get("max_seq_length") or 0)
-    return Encoding(definition, parameters, loading.load(directory), limit)
+    return Encoding(definition, parameters, loading.load(directory), max_length or _limit(directory))
+
+
+def _limit(directory: Path) -> int:
+    """Return the tokens at which texts are cut, 0 where no file says it."""
+    file = directory / "sentence_bert_config.json"
+    found = beside.read(file).get("max_seq_length") or 0
+    if type(found) is not int or found < 0:
+        raise AssetError(f"{file} has max_seq_length={found!r:.40}; it must be a whole number of tokens")
+    return found

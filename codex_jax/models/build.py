@@ -65,7 +65,16 @@ class Definition(NamedTuple):
 
 def define(model: config.Model) -> Definition:
     """Build the configured model without allocating anything; ConfigError when it cannot run on these devices."""
+    return _defined(model, *described(model))
+
+
+def without_ending(model: config.Model) -> Definition:
+    """Return the definition of an encoder up to its hidden states: heads are neither made nor looked for in weights."""
     family, published, shape = described(model)
+    return _defined(model, family, published, dataclasses.replace(shape, ending="") if family.endings else shape)
+
+
+def _defined(model: config.Model, family: Family, published: dict[str, Any], shape: Architecture) -> Definition:
     how = treatment(model)
     attention.pick(how.attention, shape.head_dim, shape.context_length, how.dtype)
     if shape.num_layers % how.scan_unroll:
@@ -76,13 +85,15 @@ def define(model: config.Model) -> Definition:
 
 
 def as_stored(model: config.Model, definition: Definition) -> Definition:
-    """Return the definition of the weights themselves: by their own config.json an encoder may end in something else.
+    """Return what a model's weights are read by: their own config.json may say that an encoder ends in something else.
 
-    What the model has beyond it begins at random values.
+    It has the leaves of both. What the model has beyond the weights begins at random values.
     """
     if not definition.family.endings:
         return definition
-    return define(dataclasses.replace(model, architecture="", ending=""))
+    stored = define(dataclasses.replace(model, architecture="", ending=""))
+    both = {**stored.abstract, **definition.abstract}
+    return definition._replace(shape=stored.shape, published=stored.published, abstract=both)
 
 
 def initial(model: config.Model, key: jax.Array) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import BinaryIO, TypeVar
 
 from codex_jax.errors import AssetError
-from codex_jax.models.stored import Stored
+from codex_jax.models.stored import Stored, refuse_name
 
 
 T = TypeVar("T")
@@ -20,6 +20,8 @@ _DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)
 _LAST = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 _CHUNKED = "__msgpack_chunked_array__"
 _DEEPEST, _LONGEST_NAME, _MOST_VALUES = 32, 512, 100_000
+# Of 1 GiB each: as much as a file can have.
+_MOST_PARTS = 4096
 
 
 def tensors(path: Path) -> dict[str, Stored]:
@@ -29,7 +31,14 @@ def tensors(path: Path) -> dict[str, Stored]:
         walk.value(())
         if file.read(1):
             raise walk.error("something follows its end")
-    return {_name(parts): _turned(parts[-1], one) for parts, one in walk.found.items()}
+    found: dict[str, Stored] = {}
+    for parts, one in walk.found.items():
+        name = _name(parts)
+        refuse_name(name, path)
+        if name in found:
+            raise walk.error(f"{name!r:.80} is in it twice")
+        found[name] = _turned(parts[-1], one)._replace(name=name)
+    return found
 
 
 def _name(parts: tuple[str, ...]) -> str:
@@ -94,7 +103,7 @@ class _Walk:
         if math.prod(shape) * itemsize != num_bytes or place + num_bytes != end or end > self.size:
             raise self.error(f"a tensor of {name} {shape!r:.80} has {num_bytes:,} bytes")
         self.file.seek(end)
-        return Stored(self.path, dtype, shape, ((place, num_bytes),))
+        return Stored(self.path, "", dtype, shape, ((place, num_bytes),))
 
     def _chunked(self, count: int) -> Stored:
         """Return a tensor of several parts: maps `shape` and `chunks` by "0", "1" and so on."""
@@ -112,8 +121,11 @@ class _Walk:
         """Return a list that is written as a map from "0", "1" and so on, under its name."""
         if self._text(self._code()) != name:
             raise self.error(f"a tensor in parts has no {name}")
-        found = []
-        for number in range(self._map_size(self._code()) or 0):
+        found: list[T] = []
+        count = self._map_size(self._code()) or 0
+        if count > _MOST_PARTS:
+            raise self.error(f"a tensor has {count:,} parts")
+        for number in range(count):
             if self._text(self._code()) != str(number):
                 raise self.error("the parts of a tensor are out of order")
             found.append(read(self._code()))

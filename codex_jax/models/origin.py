@@ -1,10 +1,9 @@
 """Where a model comes from: the directory of its weights, and the config.json that says what it is."""
 
-import json
 from pathlib import Path
 from typing import Any
 
-from codex_jax import config, whereabouts
+from codex_jax import config, untrusted, whereabouts
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import catalogue, weight_files
 from codex_jax.whereabouts import Resolved
@@ -67,7 +66,8 @@ def published(model: config.Model) -> tuple[dict[str, Any], str]:
     It is the one given in model.architecture, else that of the weights, else that of the catalogue.
     """
     if model.architecture.lstrip().startswith("{"):
-        return _parsed(model.architecture, "model.architecture"), "model.architecture"
+        place = "model.architecture"
+        return _without_programs(untrusted.parse_object(model.architecture, place), place), place
     if model.architecture:
         return read(Path(model.architecture).expanduser())
     if directory := weights(model):
@@ -79,21 +79,14 @@ def published(model: config.Model) -> tuple[dict[str, Any], str]:
 def read(path: Path) -> tuple[dict[str, Any], str]:
     """Return a config.json and its place; AssetError when it is none, or asks for code to be run."""
     try:
-        if path.stat().st_size > _MOST_BYTES:
-            raise AssetError(f"{path} has more than {_MOST_BYTES:,} bytes: that is no config.json of a model")
-        return _parsed(path.read_text(encoding="utf-8"), str(path)), str(path)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8"
-        raise AssetError(f"{path} cannot be read ({reason}); it describes the architecture of a model") from error
+        return _without_programs(untrusted.read_object(path, _MOST_BYTES), str(path)), str(path)
+    except OSError as error:
+        raise AssetError(
+            f"{path} cannot be read ({error.strerror}); it describes the architecture of a model"
+        ) from error
 
 
-def _parsed(text: str, place: str) -> dict[str, Any]:
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AssetError(f"{place} is not JSON ({error})") from error
-    if not isinstance(values, dict):
-        raise AssetError(f"{place} is not a JSON object")
+def _without_programs(values: dict[str, Any], place: str) -> dict[str, Any]:
     if programs := [name for name in _PROGRAMS if values.get(name)]:
         raise AssetError(
             f"{place} has {', '.join(programs)}: it asks for a program of its own, and none is ever run. If its "

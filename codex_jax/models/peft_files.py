@@ -5,6 +5,7 @@ D inputs · F features · R rank
 
 import dataclasses
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,7 +15,7 @@ import numpy as np
 
 from codex_jax import config, trees
 from codex_jax.errors import AssetError, ConfigError
-from codex_jax.models import lora, origin, pretrained, safetensors_file
+from codex_jax.models import lora, origin, pretrained, safetensors_file, weight_files
 from codex_jax.models.build import Definition
 from codex_jax.models.decoder import Decoder
 from codex_jax.models.families.family import Weight
@@ -125,7 +126,7 @@ def write(draft: Path, definition: Definition, adapters: Mapping[str, Any], adap
         "lora_alpha": adapter.alpha,
         "lora_dropout": adapter.dropout,
         "use_rslora": adapter.rslora,
-        "target_modules": sorted({_module(part.row.name).rpartition("{layer}.")[2] for part in found}),
+        "target_modules": _target_modules(definition, found),
         # GPT-2's own class of products keeps (in, out).
         "fan_in_fan_out": not all(row.transposed for row in _kernels(definition).values()),
         "bias": "none",
@@ -146,6 +147,23 @@ def parts(definition: Definition) -> list[Part]:
         # Both are (out, in) there, whatever the kernel is.
         found.append(Part(leaf, Weight(leaf, name, True), [name.format(layer=layer) for layer in layers]))
     return found
+
+
+def _target_modules(definition: Definition, found: list[Part]) -> list[str]:
+    """Return the ends of names by which PEFT finds the adapted products, and no others.
+
+    BERT's `output.dense` ends two names of a layer: such a one is written out for every layer.
+    """
+    adapted = {_module(part.row.name) for part in found}
+    others = {kernel.name.removesuffix(".weight") for kernel in _kernels(definition).values()} - adapted
+    names = []
+    for name in adapted:
+        end = name.rpartition("{layer}.")[2]
+        if any(other.endswith(f".{end}") for other in others):
+            names += [f"{layer}.{end}" for layer in range(definition.shape.num_layers)]
+        else:
+            names.append(end)
+    return sorted(names)
 
 
 def _kernels(definition: Definition) -> dict[str, Weight]:
@@ -202,12 +220,12 @@ def _adapted_products(directory: Path, definition: Definition) -> list[str]:
 
 def _tensors(directory: Path) -> dict[str, Stored]:
     path = directory / WEIGHTS
-    if not path.is_file():
+    if not os.path.lexists(path):
         unsafe = (
             " (adapter_model.bin can hold programs and is never opened)" if path.with_suffix(".bin").exists() else ""
         )
         raise AssetError(f"{path} is not there{unsafe}: name the directory of an adapter that PEFT wrote")
-    return safetensors_file.tensors(path)
+    return safetensors_file.tensors(weight_files.checked(directory, WEIGHTS))
 
 
 def _take(tensors: dict[str, Stored], definition: Definition, name: str) -> Stored | None:

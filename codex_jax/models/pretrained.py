@@ -14,9 +14,10 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+import psutil
 from jax.sharding import NamedSharding, PartitionSpec, Sharding
 
-from codex_jax import trees
+from codex_jax import amounts, trees
 from codex_jax.errors import AssetError
 from codex_jax.models import codes, stored, weight_files
 from codex_jax.models.build import Definition
@@ -64,6 +65,7 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
     wanted = dict(trees.named_leaves(places))
     coded = {name.removesuffix("codes") + "kernel" for name in wanted if name.endswith("/codes")}
     sources = match(directory, definition, {*wanted, *coded})
+    _check_memory(directory, definition)
     # One for all: jax lets go of what it has read from only when it is called again.
     memory = stored.room(max(source.size for source in sources))
     # All begun before the first is filled: getting memory takes as long as reading, and goes on meanwhile.
@@ -79,6 +81,17 @@ def load(directory: Path, definition: Definition, places: dict[str, Any]) -> dic
         pair = _coded(source, Coded(*(wanted[name] for name in names)), memory, definition)
         made |= dict(zip(names, pair, strict=True))
     return jax.tree_util.tree_map_with_path(lambda path, _: made[trees.name(path)], places)
+
+
+def _check_memory(directory: Path, definition: Definition) -> None:
+    """Raise AssetError for a model that is larger than this machine's memory, where that is where it goes."""
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(definition.abstract))
+    there = psutil.virtual_memory().total * jax.process_count()
+    if jax.default_backend() == "cpu" and needed > there:
+        raise AssetError(
+            f"the weights in {directory} take {amounts.size(needed)} of memory, and there are {amounts.size(there)}: "
+            "keep them in few bits (quantization.mode), or use a larger machine"
+        )
 
 
 def match(directory: Path, definition: Definition, wanted: Container[str]) -> list[Source]:

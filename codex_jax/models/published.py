@@ -11,6 +11,8 @@ from codex_jax.models.rope import SCALINGS, Rope
 T = TypeVar("T")
 # Above it no model was ever published; an absurd size would be asked of the machine's memory.
 _LARGEST = 1 << 24
+# Numbers become float32, whose largest is 3.4e38.
+_LARGEST_NUMBER = 1e30
 
 
 class Published:
@@ -30,8 +32,8 @@ class Published:
     def number(self, name: str, default: float | None = None) -> float:
         """Return a number above zero."""
         value = self._value(name, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < float("inf"):
-            raise self.wrong(name, "a number above 0")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < _LARGEST_NUMBER:
+            raise self.wrong(name, f"a number above 0 and below {_LARGEST_NUMBER:g}")
         return float(value)
 
     def flag(self, name: str, default: bool) -> bool:
@@ -42,10 +44,10 @@ class Published:
         return value
 
     def word(self, name: str) -> str:
-        """Return a text."""
+        """Return a word of up to 80 characters."""
         value = self._value(name, None)
-        if not isinstance(value, str):
-            raise self.wrong(name, "a text")
+        if not isinstance(value, str) or len(value) > 80 or not value.isprintable():
+            raise self.wrong(name, "a word")
         return value
 
     def choice(self, name: str, choices: Mapping[str, T], default: str) -> T:
@@ -60,9 +62,20 @@ class Published:
         value = self.values.get(name)
         if value is None:
             return None
-        if not isinstance(value, list) or len(value) != length or any(word not in choices for word in value):
+        if (
+            not isinstance(value, list)
+            or len(value) != length
+            or any(not isinstance(word, str) or word not in choices for word in value)
+        ):
             raise self.wrong(name, f"a list of {length}, each one of {', '.join(choices)}")
         return tuple(choices[word] for word in value)
+
+    def mapping(self, name: str) -> dict[str, Any]:
+        """Return an object, {} where there is none."""
+        value = self._value(name, {})
+        if not isinstance(value, dict):
+            raise self.wrong(name, "an object")
+        return value
 
     def refuse(self, name: str, *harmless: Any) -> None:
         """Raise AssetError when a field asks for what is unknown here: when it has another value than these."""
@@ -73,12 +86,8 @@ class Published:
     def rope(self, parameters: Mapping[str, Any] | None = None) -> Rope:
         """Return the rotary positions, from `rope_parameters` (transformers 5) or `rope_theta` and `rope_scaling`."""
         if parameters is None:
-            parameters = self.values.get("rope_parameters") or {
-                "rope_theta": self.values.get("rope_theta"),
-                **(self.values.get("rope_scaling") or {}),
-            }
-        if not isinstance(parameters, Mapping):
-            raise self.wrong("rope_parameters", "an object")
+            theta = {"rope_theta": self.values.get("rope_theta")}
+            parameters = self.mapping("rope_parameters") or theta | self.mapping("rope_scaling")
         part = Published(parameters, f"{self.place}, rope_parameters")
         scaling = part.choice(
             "rope_type", dict(zip(SCALINGS, SCALINGS, strict=True)), part.values.get("type") or "default"

@@ -3,15 +3,14 @@
 The library of that name checks the same, but maps the file into memory, where every page that was read counts.
 """
 
-import json
 import math
 import os
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from codex_jax import untrusted
 from codex_jax.errors import AssetError
-from codex_jax.models.stored import Stored
+from codex_jax.models.stored import Stored, refuse_name
 
 
 # The library takes 100 MB. A tensor needs about 100 bytes, so this is room for 40,000 of them in one file.
@@ -30,7 +29,7 @@ def tensors(path: Path) -> dict[str, Stored]:
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         text, start = _header(file, size, path)
-    fields = _parsed(text, path)
+    fields = untrusted.parse_object(text, f"the header of {path}")
     fields.pop("__metadata__", None)
     found = {name: _stored(name, value, path, start) for name, value in fields.items()}
     _check_cover(found, start, size, path)
@@ -50,27 +49,8 @@ def _header(file: BinaryIO, size: int, path: Path) -> tuple[bytes, int]:
     return file.read(length), 8 + length
 
 
-def _parsed(text: bytes, path: Path) -> dict[str, Any]:
-    try:
-        found = json.loads(text.decode(), object_pairs_hook=unique)
-    except (ValueError, RecursionError) as error:
-        raise AssetError(f"{path}: its header is not JSON as safetensors has it ({error})") from error
-    if not isinstance(found, dict):
-        raise AssetError(f"{path}: its header is no JSON object")
-    return found
-
-
-def unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    """Return a JSON object as a dict; ValueError when a key is in it twice."""
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r:.80} is in it twice")
-        found[name] = value
-    return found
-
-
 def _stored(name: str, value: Any, path: Path, start: int) -> Stored:
+    refuse_name(name, path)
     if not isinstance(value, dict) or set(value) != {"dtype", "shape", "data_offsets"}:
         raise AssetError(f"{path}: tensor {name!r:.80} does not have exactly dtype, shape and data_offsets")
     dtype, shape, offsets = value["dtype"], value["shape"], value["data_offsets"]
@@ -85,7 +65,7 @@ def _stored(name: str, value: Any, path: Path, start: int) -> Stored:
             f"{path}: tensor {name!r:.80} of {dtype} {shape!r:.80} needs {needed:,} bytes; its data_offsets give "
             f"{end - begin:,}"
         )
-    return Stored(path, dtype, tuple(shape), ((start + begin, end - begin),))
+    return Stored(path, name, dtype, tuple(shape), ((start + begin, end - begin),))
 
 
 def _are_counts(values: Any) -> bool:

@@ -25,12 +25,21 @@ BAND_BYTES = 4 << 20
 _STRIP = 16
 # jax takes memory that begins at a multiple of it as it is, on a CPU, instead of copying.
 _ALIGNMENT = 64
+_LONGEST_NAME = 512
+# Above the exponent of all ones, with a sign or without it, there is no number: the bits of infinity and NaN.
+_BITS: dict[str, tuple[Any, Any, int]] = {
+    "F32": (np.uint32, np.int32, 0x7F80_0000),
+    "F16": (np.uint16, np.int16, 0x7C00),
+    "BF16": (np.uint16, np.int16, 0x7F80),
+}
 
 
 class Stored(NamedTuple):
     """A tensor of a weight file, found in a header that was checked: nothing of its values is read yet."""
 
     path: Path
+    name: str
+    """as transformers has it in torch"""
     dtype: str
     """one of DTYPES, or the name of one that cannot be read"""
     shape: tuple[int, ...]
@@ -55,12 +64,18 @@ def room(size: int) -> np.ndarray:
 def read(stored: Stored, memory: np.ndarray, *, turned: bool) -> np.ndarray:
     """Return the values as float32, transposed if `turned`, in `memory` that has room for exactly them.
 
-    Beyond it a few megabytes are in use while reading. Raises AssetError when the file ends early.
+    Beyond it a few megabytes are in use while reading. Raises AssetError when the file ends early, and for values that
+    are no finite numbers: a model with one of them gives nothing else.
     """
     rows, columns = _as_kept(stored)
     turned ^= stored.turned
     out = memory.reshape((columns, rows) if turned else (rows, columns))
     for first, band_RC in _bands(stored, rows, columns):
+        if not _is_finite(stored.dtype, band_RC):
+            raise AssetError(
+                f"{stored.path}: tensor {stored.name} has values that are no finite numbers; codex-jax model import "
+                "counts them"
+            )
         if not turned:
             out[first : first + len(band_RC)] = band_RC
             continue
@@ -69,6 +84,18 @@ def read(stored: Stored, memory: np.ndarray, *, turned: bool) -> np.ndarray:
             strip_RC = plain_RC[at : at + _STRIP]
             out[:, first + at : first + at + len(strip_RC)] = strip_RC.T
     return out if len(stored.shape) == 2 else out.reshape(stored.shape)
+
+
+def num_not_finite(stored: Stored) -> int:
+    """Return how many of the values are infinite or no numbers."""
+    bands = _bands(stored, *_as_kept(stored))
+    return sum(int(np.sum(~np.isfinite(band))) for _, band in bands if not _is_finite(stored.dtype, band))
+
+
+def refuse_name(name: str, path: Path) -> None:
+    """Raise AssetError for a name of a tensor that would be a message of its own in a message."""
+    if len(name) > _LONGEST_NAME or not name.isprintable():
+        raise AssetError(f"{path} has a tensor of {len(name):,} characters that is called {name!r:.80}")
 
 
 def raw(stored: Stored) -> Iterator[bytes]:
@@ -83,6 +110,15 @@ def _as_kept(stored: Stored) -> tuple[int, int]:
         return math.prod(stored.shape), 1
     rows, columns = stored.shape
     return (columns, rows) if stored.turned else (rows, columns)
+
+
+def _is_finite(dtype: str, band: np.ndarray) -> bool:
+    """Return whether all are finite, by their bits: in bfloat16 a twentieth of the time that asking each takes."""
+    unsigned, signed, infinity = _BITS[dtype]
+    bits = band.reshape(-1)
+    sign = 1 << (8 * band.itemsize - 1)
+    found = bits.view(signed).max(initial=0) < infinity and bits.view(unsigned).max(initial=0) < infinity + sign
+    return bool(found)
 
 
 def _bands(stored: Stored, rows: int, columns: int) -> Iterator[tuple[int, np.ndarray]]:

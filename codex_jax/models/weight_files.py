@@ -1,7 +1,6 @@
 """The weight files of a directory: which there are, whether they may be read, and what tensors are in them."""
 
 import functools
-import json
 import os
 import stat
 from collections.abc import Mapping
@@ -9,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import digest as digests
+from codex_jax import untrusted
 from codex_jax.errors import AssetError
 from codex_jax.models import flax_file, safetensors_file
 from codex_jax.models.stored import Stored
@@ -33,7 +33,7 @@ def tensors(directory: Path) -> dict[str, Stored]:
     found: dict[str, Stored] = {}
     for file in files:
         read = flax_file.tensors if kind == FLAX else safetensors_file.tensors
-        part = read(_checked(directory, file))
+        part = read(checked(directory, file))
         if twice := sorted(found.keys() & part.keys()):
             raise AssetError(f"{directory}: {len(twice)} tensors are in several files, {twice[0]!r:.80} among them")
         found |= part
@@ -46,7 +46,7 @@ def files(directory: Path) -> list[Path]:
     """Return the weight files of a directory, each checked to be a file of its own."""
     kind = _kind(directory)
     names = sorted(set(index(directory / INDEX).values())) if kind == INDEX else [kind]
-    return [_checked(directory, name) for name in names]
+    return [checked(directory, name) for name in names]
 
 
 def digest(directory: Path) -> str:
@@ -113,12 +113,9 @@ def _kind(directory: Path) -> str:
 def index(path: Path) -> dict[str, str]:
     """Return which file holds each tensor; AssetError when it is no index, or names a file that is not beside it."""
     try:
-        if path.stat().st_size > _MOST_INDEX_BYTES:
-            raise AssetError(f"{path} has more than {_MOST_INDEX_BYTES:,} bytes")
-        values: Any = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=safetensors_file.unique)
-        names = values["weight_map"]
+        names = untrusted.read_object(path, _MOST_INDEX_BYTES)["weight_map"]
         wrong = [name for name in names.values() if not _is_plain(name)]
-    except (ValueError, RecursionError, KeyError, TypeError, AttributeError, OSError) as error:
+    except (KeyError, AttributeError, OSError) as error:
         raise AssetError(f"{path} is not the index of safetensors files ({error!r:.200})") from error
     if wrong:
         raise AssetError(f"{path} names {wrong[0]!r:.80}, which is no .safetensors file beside it; nothing was read")
@@ -132,12 +129,13 @@ def _is_plain(name: Any) -> bool:
         isinstance(name, str)
         and name.endswith(".safetensors")
         and len(name) < 256
-        and not any(character in name for character in "/\\\0")
+        and name.isprintable()
+        and not set("/\\") & set(name)
     )
 
 
-def _checked(directory: Path, name: str) -> Path:
-    """Return the path of a weight file; AssetError unless it is a file that lies in the directory itself.
+def checked(directory: Path, name: str) -> Path:
+    """Return the path of a file of a directory; AssetError unless it is a file that lies in the directory itself.
 
     One link out is known: in the cache of the Hugging Face hub, files of a snapshot are links to its blobs.
     """

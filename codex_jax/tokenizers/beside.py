@@ -1,10 +1,10 @@
 """What transformers writes beside a vocabulary: the tokens that have a role, added tokens, the chat template."""
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from codex_jax import untrusted
 from codex_jax.errors import AssetError
 from codex_jax.tokenizers.tokenizer import Roles
 
@@ -13,6 +13,8 @@ from codex_jax.tokenizers.tokenizer import Roles
 EOS_NAMES = ("<|endoftext|>", "</s>", "<eos>", "<|end_of_text|>", "<|eos|>", "[EOS]", "[SEP]")
 # BERT's names for the same: what it puts before a text and behind it is the beginning and the end of one.
 _BERT = Roles(eos="[SEP]", pad="[PAD]", bos="[CLS]", mask="[MASK]")
+# The largest there is, the tokenizer.json of 262,144 tokens, has 33 MB.
+MOST_BYTES = 256 << 20
 
 
 def settings(directory: Path) -> dict[str, Any]:
@@ -58,8 +60,9 @@ def added_tokens(directory: Path) -> dict[int, dict[str, Any]]:
 
 def chat_template(directory: Path) -> str | None:
     """Return the template of chat_template.jinja, which newer versions of transformers write, or of the settings."""
-    if (directory / "chat_template.jinja").is_file():
-        return (directory / "chat_template.jinja").read_text(encoding="utf-8")
+    file = directory / "chat_template.jinja"
+    if file.is_file():
+        return untrusted.read_text(file, MOST_BYTES)
     found = settings(directory).get("chat_template")
     if isinstance(found, list):  # several by name
         found = {str(content(one, "name")): content(one, "template") for one in found}.get("default")
@@ -80,10 +83,4 @@ def _fields(token: dict[str, Any]) -> dict[str, Any]:
 
 def read(path: Path) -> dict[str, Any]:
     """Return a JSON object, {} when the file is not there; AssetError when it is something else."""
-    if not path.is_file():
-        return {}
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        return dict(value.items())
-    except (ValueError, AttributeError) as error:
-        raise AssetError(f"{path} is not a JSON object: {error}; repair or remove it") from error
+    return untrusted.read_object(path, MOST_BYTES) if path.is_file() else {}

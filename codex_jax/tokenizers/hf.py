@@ -10,6 +10,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers, trainers
 
+from codex_jax import untrusted
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import beside
 from codex_jax.tokenizers.kind import Recipe
@@ -67,16 +68,17 @@ def _byte_level(model: models.Model, add_prefix_space: bool = False) -> tokenize
 
 
 def _from_json(path: Path) -> tokenizers.Tokenizer:
+    text = untrusted.read_text(path, beside.MOST_BYTES)
     try:
-        return tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8"))
-    except OSError:
-        raise
+        return tokenizers.Tokenizer.from_str(text)
     except Exception as error:  # the library raises bare Exception for whatever is wrong with the file
         raise AssetError(f"{path} is not a usable tokenizer.json: {error}; fetch or train it again") from error
 
 
 def _from_vocab(path: Path) -> tokenizers.Tokenizer:
     vocab, merges = (path / name for name in VOCAB_FILES)
+    for file in (vocab, merges):
+        untrusted.check_size(file, beside.MOST_BYTES)
     try:
         model = models.BPE.from_file(str(vocab), str(merges))
     except Exception as error:  # as above

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from codex_jax import digest
+from codex_jax import digest, untrusted
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import beside
 from codex_jax.tokenizers.kind import Recipe
@@ -117,7 +117,7 @@ def load(path: Path) -> SentencePieceTokenizer:
     file = find_model(path)
     if file is None:
         raise AssetError(f"{path} holds no SentencePiece model: looked for one .model file")
-    model = file.read_bytes()
+    model = untrusted.read_bytes(file, beside.MOST_BYTES)
     processor = _open(file, model)
     added = _read_added(file, processor)
     own = {"eos": processor.eos_id(), "pad": processor.pad_id(), "bos": processor.bos_id(), "unk": processor.unk_id()}
@@ -133,7 +133,11 @@ def load(path: Path) -> SentencePieceTokenizer:
 
 def find_model(path: Path) -> Path | None:
     """Return the .model file at a path or in a directory; None when there is none, or more than one."""
-    found = [path] if path.suffix == ".model" and path.is_file() else sorted(path.glob("*.model"))
+    found = (
+        [path]
+        if path.suffix == ".model" and path.is_file()
+        else sorted(one for one in path.glob("*.model") if one.is_file())
+    )
     return found[0] if len(found) == 1 else None
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors, trainers
 
+from codex_jax import untrusted
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.tokenizers import beside, hf
 from codex_jax.tokenizers.kind import Recipe
@@ -82,10 +83,7 @@ def _alphabet(texts: Iterable[str]) -> list[str]:
 
 def _read(file: Path) -> dict[str, int]:
     """Return the pieces of a vocab.txt, one a line, by their line from 0."""
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except UnicodeDecodeError as error:
-        raise AssetError(f"{file} is not UTF-8: {error}; fetch it again") from error
+    lines = untrusted.read_text(file, beside.MOST_BYTES).split("\n")
     names = [line.rstrip("\r") for line in (lines[:-1] if lines[-1] == "" else lines)]
     vocab = {name: index for index, name in enumerate(names)}
     missing = [name for name in _SPECIAL if name not in vocab]

@@ -36,7 +36,10 @@ def trained(train: config.Train, parameters: trees.PyTree) -> trees.PyTree:
     if not problems and set(chosen) <= set(still):
         problems = [f"train.freeze_layers={train.freeze_layers} leaves nothing to train of {', '.join(chosen)}"]
     if fixed:
-        problems.append(f"quantization.mode keeps {', '.join(fixed)} in few bits, which cannot be trained")
+        problems.append(
+            f"quantization.mode keeps {', '.join(fixed)} in few bits, which cannot be trained: set adapter.rank, or "
+            "name what is trained in train.trainable"
+        )
     if problems:
         raise ConfigError(config.listing(problems))
     return jax.tree_util.tree_map_with_path(lambda path, _: trees.name(path) in chosen, parameters)

@@ -5,12 +5,17 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+import numpy as np
 import pytest
 import small_run
+import test_families
 import torch_models
 
-from codex_jax import notebook
-from codex_jax.cli import app
+from codex_jax import config, notebook, trees
+from codex_jax.cli import app, opening
+from codex_jax.models import lora, peft_files
 
 
 pytestmark = pytest.mark.infra
@@ -113,6 +118,58 @@ def test_weights_of_transformers_write_what_they_write_there(
     assert found["prompt"].split() == ["c", "d", "e"] and found["text"].split() == letters
     assert app.main(["generate", str(directory), "--prompt=c", "--step=3"]) == 2
     assert "has no steps" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("mode", "most"), [("int8", 0.02), pytest.param("nf4", 0.2, marks=pytest.mark.slow)])
+def test_weights_in_few_bits_write_and_their_logits_are_near(
+    weights: tuple[Path, Any], capsys: pytest.CaptureFixture[str], mode: str, most: float
+) -> None:
+    directory, _ = weights
+    exact, coded = (opening.published(directory, pairs) for pairs in ((), [("quantization.mode", mode)]))
+    assert set(coded.definition.kernels) == {name for name in exact.definition.shapes if "kernel" in name}
+    tokens_BL = np.random.default_rng(0).integers(0, 99, (2, 30)).astype(np.int32)
+    before, after = (test_families.logits(one.definition, one.parameters, tokens_BL) for one in (exact, coded))
+    error = np.linalg.norm(after - before) / np.linalg.norm(before)
+    assert most / 20 < error < most
+    args = (directory, "--prompt=c d e", "--num-tokens=5", "--temperature=0", f"--config.quantization.mode={mode}")
+    (found,) = generate(capsys, *args)
+    assert found["num_tokens"] == 5
+
+
+def test_weights_write_with_an_adapter_beside_them(
+    weights: tuple[Path, Any], tmp_path_factory: pytest.TempPathFactory, capsys: pytest.CaptureFixture[str]
+) -> None:
+    directory, _ = weights
+    adapter = config.Adapter(rank=2, alpha=64.0, targets=("query", "down"))
+    plain = opening.published(directory, ())
+    definition = lora.adapted(plain.definition, adapter)
+    adapters = jax.tree.map(lambda leaf: 0.3 + jnp.zeros(leaf.shape), lora.split(definition.abstract)[1])
+    place = tmp_path_factory.mktemp("adapter")
+    peft_files.write(place, definition, adapters, adapter, "base")
+    made = opening.published(directory, [("adapter.weights", str(place))])
+    jax.tree.map(np.testing.assert_array_equal, made.parameters, trees.joined(plain.parameters, adapters))
+    args = (directory, "--prompt=c d e", "--num-tokens=5", "--temperature=0")
+    assert generate(capsys, *args) != generate(capsys, *args, f"--config.adapter.weights={place}")
+    assert app.main(["generate", str(directory), "--prompt=c", "--config.adapter.rank=2"]) == 2
+    assert "adapter.rank=2 makes adapters to be trained: name adapter.weights" in capsys.readouterr().err
+
+
+def test_a_name_of_the_catalogue_is_looked_for(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert app.main(["generate", "qwen3-0.6b", "--prompt=x"]) == 3
+    assert "artifacts/models/qwen3-0.6b" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("ends", ['[1, "2"]', "-1", "1e3", "[99999999999999]", "[" * 100, '{"a": 1}'])
+def test_an_end_token_that_is_none_is_named(
+    weights: tuple[Path, Any], capsys: pytest.CaptureFixture[str], ends: str
+) -> None:
+    directory, _ = weights
+    (directory / "generation_config.json").write_text(f'{{"eos_token_id": {ends}}}')
+    assert app.main(["generate", str(directory), "--prompt=c"]) == 3
+    assert "generation_config.json" in capsys.readouterr().err
 
 
 def test_directories_that_are_neither_run_nor_weights_are_named(

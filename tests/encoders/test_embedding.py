@@ -9,6 +9,7 @@ from types import ModuleType
 import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from codex_jax import config
 from codex_jax.cli import app
@@ -56,6 +57,28 @@ def test_minilm_equals_transformers_with_mean_pooling(torch_oracle: ModuleType, 
     assert found.shape == (50, 384) and found.dtype == np.float32
     assert np.sum(found * expected, axis=1).min() >= 0.99999
     np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_model_without_a_pooler_gives_the_same_vectors(small: Path, tmp_path: Path) -> None:
+    bare = shutil.copytree(small, tmp_path / "bare")
+    tensors = load_file(bare / "model.safetensors")
+    assert any(name.startswith("pooler.") for name in tensors)
+    save_file({name: one for name, one in tensors.items() if "pooler" not in name}, bare / "model.safetensors")
+    np.testing.assert_array_equal(embedding.load(bare)(TEXTS[:3]), embedding.load(small)(TEXTS[:3]))
+    assert app.main(["model", "import", str(bare)]) == 0
+
+
+@pytest.mark.parametrize("name", ["BertForMaskedLM", "BertForSequenceClassification"])
+def test_whatever_a_model_ends_in_its_vectors_are_of_the_hidden_states(
+    torch_oracle: ModuleType, small: Path, tmp_path: Path, name: str
+) -> None:
+    import transformers
+
+    bare = shutil.copytree(small, tmp_path / "other")
+    network = getattr(transformers, name)(transformers.BertConfig.from_pretrained(small))
+    network.bert.load_state_dict(transformers.BertModel.from_pretrained(small).state_dict(), strict=False)
+    network.save_pretrained(bare)
+    np.testing.assert_allclose(embedding.load(bare)(TEXTS[:3]), embedding.load(small)(TEXTS[:3]), atol=1e-6)
 
 
 def test_a_vector_does_not_depend_on_batch_or_order(small: Path) -> None:
@@ -117,3 +140,20 @@ def test_command_prints_cosines_or_vectors(
     assert found["width"] == 48 and len(found["texts"][2]["vector"]) == 48
     assert app.main(["embed", str(small)]) == 2
     assert "no text" in capsys.readouterr().err
+    assert app.main(["embed", str(small), "--text=a", "--step=3"]) == 2
+    assert "has no steps" in capsys.readouterr().err
+    monkeypatch.chdir(tmp_path)
+    assert app.main(["embed", "all-minilm-l6-v2", "--text=a"]) == 3
+    assert "artifacts/models/all-minilm-l6-v2" in capsys.readouterr().err
+    (tmp_path / "artifacts" / "models").mkdir(parents=True)
+    shutil.copytree(small, tmp_path / "artifacts" / "models" / "all-minilm-l6-v2")
+    assert app.main(["embed", "all-minilm-l6-v2", *given[1:], "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["texts"] == found["texts"]
+    assert app.main(["embed", "nothing", "--text=a"]) == 3
+
+
+@pytest.mark.parametrize("length", ["12", -1, 1.5, [12], True])
+def test_a_length_that_is_none_is_named(small: Path, tmp_path: Path, length: object) -> None:
+    (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
+    with pytest.raises(AssetError, match=r"has max_seq_length=.*; it must be a whole number"):
+        embedding._limit(tmp_path)

@@ -1,5 +1,6 @@
 """Every family against transformers' torch model of the same config.json and weights."""
 
+import json
 from types import ModuleType
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 import pytest
 import torch_models
 
+from codex_jax import config
 from codex_jax.models import build
 
 
@@ -27,13 +29,36 @@ def test_logits_equal_torch(torch_oracle: ModuleType, name: str) -> None:
     np.testing.assert_allclose(logits(definition, parameters, tokens_BL), expected_BLV, atol=2e-4)
 
 
-def logits(definition: build.Definition, parameters: Any, tokens_BL: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    positions_BL = np.broadcast_to(np.arange(tokens_BL.shape[1], dtype=np.int32), tokens_BL.shape)
+@pytest.mark.parametrize("name", ["gpt2", "llama-odd", "mistral", "gemma3", "bert"])
+def test_padding_on_the_left_changes_no_logits(name: str) -> None:
+    family, changes = torch_models.CONFIGS[name]
+    text = json.dumps({"model_type": family, **changes})
+    settings = config.Model(architecture=text, compute_dtype="float32", attention="xla")
+    definition = build.define(settings)
+    parameters = jax.jit(lambda: build.initial(settings, jax.random.key(0)))()
+    tokens_BL = np.random.default_rng(2).integers(0, 99, (3, 21)).astype(np.int32)
+    lengths = (21, 13, 1)
+    segments_BL = (np.arange(21)[None] >= 21 - np.array(lengths)[:, None]).astype(np.int32)
+    found_BLV = logits(definition, parameters, tokens_BL, segments_BL)
+    for row, length in enumerate(lengths):
+        alone_1LV = logits(definition, parameters, tokens_BL[row : row + 1, 21 - length :])
+        np.testing.assert_allclose(found_BLV[row, 21 - length :], alone_1LV[0], atol=2e-5)
+
+
+def logits(
+    definition: build.Definition,
+    parameters: Any,
+    tokens_BL: np.ndarray[Any, Any],
+    segments_BL: np.ndarray[Any, Any] | None = None,
+) -> np.ndarray[Any, Any]:
+    """Return the logits of rows that are filled, or begin where their segment does."""
+    segments_BL = np.ones_like(tokens_BL) if segments_BL is None else segments_BL
+    positions_BL = np.maximum(np.cumsum(segments_BL, axis=1, dtype=np.int32) - 1, 0)
 
     @jax.jit
     def run(parameters: Any) -> jax.Array:
         model = definition.bind(parameters)
-        hidden_BLD = model(tokens_BL, np.ones_like(tokens_BL), positions_BL)
+        hidden_BLD = model(tokens_BL, segments_BL, positions_BL)
         if definition.shape.objective == "causal":
             return jnp.matmul(hidden_BLD, model.head().T, precision="highest")
         scores_BLV = jnp.matmul(model.before_head(hidden_BLD), model.head().T, precision="highest")

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import torch_models
+from test_families import logits
 
 from codex_jax import config, trees
 from codex_jax.errors import AssetError, ConfigError
@@ -25,6 +26,8 @@ TARGETS = {
     "gpt2": (["attn.c_attn", "mlp.c_proj"], ("qkv", "mlp/down")),
     "llama": (["q_proj", "v_proj", "gate_proj", "down_proj"], ("query|value", "gate|down")),
     "qwen2": (["k_proj", "o_proj"], ("attention/(key|out)",)),
+    # Of the two products of a layer that BERT calls output.dense one alone.
+    "bert": (["query", "value", *(f"{layer}.output.dense" for layer in range(3))], ("query|value", "mlp/down")),
 }
 FLOAT32 = jnp.dtype("float32")
 
@@ -44,17 +47,6 @@ def adapted(name: str, made: Any, **changes: Any) -> tuple[build.Definition, dic
 
 def tokens_of(definition: build.Definition, length: int = 24) -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).integers(0, definition.shape.vocab_size, (2, length)).astype(np.int32)
-
-
-def logits(definition: build.Definition, parameters: Any, tokens_BL: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    positions_BL = np.broadcast_to(np.arange(tokens_BL.shape[1], dtype=np.int32), tokens_BL.shape)
-
-    @jax.jit
-    def run(parameters: Any) -> jax.Array:
-        model = definition.bind(parameters)
-        return jnp.matmul(model(tokens_BL, np.ones_like(tokens_BL), positions_BL), model.head().T, precision="highest")
-
-    return np.asarray(run(parameters))
 
 
 def exported(directory: Path, definition: build.Definition, parameters: Any, adapter: config.Adapter) -> Path:
@@ -139,7 +131,7 @@ def peft_network(torch: ModuleType, made: Any, name: str, *, rslora: bool = Fals
         use_rslora=rslora,
         target_modules=TARGETS[name][0],
         fan_in_fan_out=name == "gpt2",
-        task_type="CAUSAL_LM",
+        task_type=None if name == "bert" else "CAUSAL_LM",
     )
     network = peft.get_peft_model(made, options)
     torch.manual_seed(1)

@@ -1,6 +1,7 @@
 """Weights that transformers wrote, read here: equal logits, whatever the files look like."""
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -118,6 +119,25 @@ def test_every_difference_is_in_one_message_before_anything_is_read(
     ]
 
 
+def test_weights_that_no_memory_can_hold_are_refused_before_any_is_asked_for(small: Path) -> None:
+    """A sparse file: its header is true of it, and it takes no room on the disk."""
+    wide = {**json.loads((small / "config.json").read_text()), "vocab_size": 1 << 24, "num_hidden_layers": 1}
+    wide |= {"hidden_size": 1 << 17, "head_dim": 2, "intermediate_size": 1}
+    (small / "config.json").write_text(json.dumps(wide))
+    definition = build.define(written.settings(small))
+    shapes, header, end = {name: leaf.shape for name, leaf in trees.named_leaves(definition.abstract)}, {}, 0
+    for leaf, row, names in pretrained.rows(definition):
+        shape = pretrained.published_shape(leaf, shapes[leaf], row)
+        begin, end = end, end + 4 * int(np.prod(shape, dtype=np.int64))
+        header[names[0]] = {"dtype": "F32", "shape": shape, "data_offsets": [begin, end]}
+    text = json.dumps(header).encode()
+    file = small / "model.safetensors"
+    file.write_bytes(len(text).to_bytes(8, "little") + text)
+    os.truncate(file, 8 + len(text) + end)
+    with pytest.raises(AssetError, match=r"take 8\.8 TB of memory, and there are .*quantization\.mode"):
+        loaded(small)
+
+
 def test_names_without_prefix_and_tensors_without_weights_are_understood(small: Path) -> None:
     _, expected = loaded(small)
 
@@ -231,8 +251,10 @@ import jax
 import written
 from codex_jax import trees
 from codex_jax.models import build, pretrained
-def peak():
-    return int(Path("/proc/self/status").read_text().partition("VmHWM:")[2].split()[0]) << 10
+def peak():  # without the pages of libraries, which come and go with what else the machine does
+    status = Path("/proc/self/status").read_text()
+    most, of_files = (int(status.partition(name)[2].split()[0]) << 10 for name in ("VmHWM:", "RssFile:"))
+    return most - of_files
 definition = build.define(written.settings(Path(sys.argv[1])))
 places = written.on_one_device(definition)
 jax.block_until_ready(jax.jit(lambda: jax.numpy.zeros(3))())  # starts the backend
@@ -240,6 +262,8 @@ before = peak()
 parameters = jax.block_until_ready(pretrained.load(Path(sys.argv[1]), definition, places))
 print(peak() - before, 4 * trees.num_parameters(definition.abstract))
 """
+# glibc gives each thread that finds it busy a heap of its own, which keeps what was freed: how many is up to the load.
+ONE_HEAP = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": str(1 << 20), "GLIBC_TUNABLES": ""}
 # Tables of rows, and matrices of a layer, which are turned around: 67 and 50 MB.
 LARGEST = {
     "embedding": {"vocab_size": 32768, "hidden_size": 512, "intermediate_size": 1024},
@@ -267,10 +291,10 @@ def test_no_more_than_a_tensor_is_in_memory_beside_the_parameters(
         capture_output=True,
         text=True,
         cwd=Path(__file__).parent,
-        env=main_env,
+        env={**main_env, **ONE_HEAP},
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
     grown, parameters = map(int, done.stdout.split())
-    # What compiling a dozen small programs takes is there whatever the size of the model: 40 MB.
-    assert grown - parameters <= 1.3 * most + 40e6, (grown, parameters, most)
+    # A dozen small programs and what is read at a time are there whatever the size of the model: 20 MB beside a tensor.
+    assert grown - parameters <= 1.3 * most + 25e6, (grown, parameters, most)

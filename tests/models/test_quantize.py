@@ -61,7 +61,7 @@ def decoded(definition: build.Definition, parameters: dict[str, Any]) -> dict[st
 
 
 @pytest.mark.parametrize("mode", ["int8", "nf4"])
-@pytest.mark.parametrize("name", ["gpt2", "llama-bias", "gemma3"])
+@pytest.mark.parametrize("name", ["gpt2", "llama-bias", "gemma3", "bert"])
 def test_weights_are_coded_as_they_are_read_and_compute_what_their_codes_stand_for(
     torch_oracle: ModuleType, tmp_path: Path, name: str, mode: str
 ) -> None:

@@ -66,6 +66,27 @@ def test_validation_is_what_training_measured_on_all_of_it(run: Path, capsys: py
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before  # nothing was written
 
 
+def test_exported_weights_are_as_good_and_in_few_bits_nearly(
+    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.main(["model", "export", str(run), str(tmp_path / "weights")]) == 0
+    expected = evaluate(capsys, run)
+    written = json.loads((run / "config.json").read_text())["settings"]["data"]
+    names = ("paths", "sequence_length", "document_bytes", "window_bytes", "validation_fraction", "test_fraction")
+    same = {**{name: written[name] for name in names}, "paths": ",".join(written["paths"]), "seed": 5}
+    data = [f"--config.data.{name}={value}" for name, value in same.items()]
+    found = evaluate(capsys, tmp_path / "weights", *data)
+    assert found["step"] is None and found["run"] == str(tmp_path / "weights")
+    for name in ("documents", "tokens", "loss", "perplexity", "token_accuracy"):
+        assert found[name] == pytest.approx(expected[name], rel=1e-5), name
+    for mode, most in (("int8", 0.002), ("nf4", 0.02)):
+        coded = evaluate(capsys, tmp_path / "weights", *data, f"--config.quantization.mode={mode}")
+        assert 0 < abs(coded["loss"] - expected["loss"]) < most
+    assert app.main(["evaluate", str(tmp_path / "weights"), "--step=3"]) == 2
+    assert app.main(["evaluate", str(tmp_path / "weights"), *data]) == 0
+    assert "weights\n" in capsys.readouterr().out
+
+
 # Of a store the texts are in other files with a bypass, and there are none.
 @pytest.mark.parametrize("run", ["stream"], indirect=True)
 def test_what_a_run_lets_through_is_said_when_it_is_evaluated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:

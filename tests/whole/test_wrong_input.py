@@ -201,6 +201,14 @@ def test_vocabulary_larger_than_the_model_is_refused(refused: Refused) -> None:
     assert "the tokenizer has 320 tokens, but model.vocab_size=300" in message
 
 
+def test_weights_in_place_of_a_workdir_are_told_apart_from_a_damaged_one(refused: Refused, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"model_type": "llama", "hidden_size": 64}')
+    said = refused(3, {})
+    assert "run is no run: its config.json describes a model, of family 'llama'" in said
+    assert "--config.model.weights" in said and "damaged" not in said
+
+
 def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "config.json").write_text('{"run_id": ')

@@ -29,15 +29,16 @@ def read(config: Published) -> Architecture:
 
 def _layers(config: Published) -> tuple[Kind, ...]:
     """Return the kinds of the layers: every sixth sees everything, by rotations of its own."""
-    given = config.values.get("rope_parameters") or {
-        "full_attention": {"rope_theta": 1e6, **(config.values.get("rope_scaling") or {})}
+    window = config.count("sliding_window", 4096)
+    given = config.mapping("rope_parameters") or {
+        "full_attention": {"rope_theta": 1e6, **config.mapping("rope_scaling")}
         | ({"rope_theta": config.values["rope_theta"]} if "rope_theta" in config.values else {}),
         "sliding_attention": {"rope_theta": config.values.get("rope_local_base_freq", 1e4)},
     }
-    if not isinstance(given, dict) or not {"full_attention", "sliding_attention"} <= set(given):
-        raise config.wrong("rope_parameters", "an object with full_attention and sliding_attention")
-    whole = Kind(rope=config.rope(given["full_attention"]))
-    near = Kind(config.count("sliding_window", 4096), config.rope(given["sliding_attention"]))
+    both = ("full_attention", "sliding_attention")
+    if not all(isinstance(given.get(name), dict) for name in both):
+        raise config.wrong("rope_parameters", f"an object with the objects {' and '.join(both)}")
+    whole, near = (Kind(window, config.rope(given[name])) for name, window in zip(both, (0, window), strict=True))
     pattern = config.count("sliding_window_pattern", config.count("_sliding_window_pattern", 6))
     return windowed(config, whole, near, lambda layer: (layer + 1) % pattern != 0)
 
