@@ -1,9 +1,10 @@
 """A small file that somebody else wrote: read whole or refused, whatever is in it or in the place of it."""
 
+import collections
 import json
 import math
 import stat
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -62,12 +63,11 @@ def parse_object(text: str | bytes, place: str) -> dict[str, Any]:
     return found
 
 
-def _unique(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, value in pairs:
-        if name in found:
-            raise ValueError(f"{name!r:.80} is in it twice")
-        found[name] = value
+def _unique(pairs: Sequence[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        counts = collections.Counter(name for name, _ in pairs)
+        raise ValueError(f"{next(name for name in counts if counts[name] > 1)!r:.80} is in it twice")
     return found
 
 

@@ -19,7 +19,7 @@ _NDARRAY = 1
 _DTYPES = {"float32": ("F32", 4), "float16": ("F16", 2), "bfloat16": ("BF16", 2)}
 _LAST = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
 _CHUNKED = "__msgpack_chunked_array__"
-_DEEPEST, _LONGEST_NAME, _MOST_VALUES = 32, 512, 100_000
+_DEEPEST, _LONGEST_NAME, _MOST_VALUES = 32, 512, 50_000
 # Of 1 GiB each: as much as a file can have.
 _MOST_PARTS = 4096
 
