@@ -13,7 +13,7 @@ from safetensors.numpy import load_file, save_file
 
 from codex_jax import config
 from codex_jax.cli import app
-from codex_jax.encoders import embedding
+from codex_jax.encoders import embedding, reading
 from codex_jax.encoders.embedding import Embedder
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import build
@@ -156,4 +156,4 @@ def test_command_prints_cosines_or_vectors(
 def test_a_length_that_is_none_is_named(small: Path, tmp_path: Path, length: object) -> None:
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
     with pytest.raises(AssetError, match=r"has max_seq_length=.*; it must be a whole number"):
-        embedding._limit(tmp_path)
+        reading._limit(tmp_path)

@@ -126,6 +126,8 @@ def test_an_export_is_loaded_by_transformers_and_used_by_name(
     labels = [json.loads(line)["label"] for line in rows.read_text().splitlines()[:40]]
     theirs = transformers.pipeline("text-classification", str(out), top_k=None)(texts)
     ours = classifying.load(out)(texts)
+    for of_run, of_export in zip(opening.classifier(whole, None, 0)(texts), ours, strict=True):
+        assert of_run == pytest.approx(of_export, abs=2e-2)  # a run may multiply in bfloat16
     for one, other in zip(ours, theirs, strict=True):
         assert one == pytest.approx({answer["label"]: answer["score"] for answer in other}, abs=2e-4)
     assert np.mean([classifying.likeliest(one) == label for one, label in zip(ours, labels, strict=True)]) > 0.95

@@ -159,7 +159,7 @@ def test_other_tokenizer_settings_or_data_are_refused(copy: Path, capsys: pytest
     assert "data.validation_fraction: 0.2 in the checkpoint, 0.3 now" in refused(capsys, 3, copy)
     (copy / "config.json").write_text("{")
     assert "config.json is damaged" in refused(capsys, 3, copy)
-    assert "is not the directory of a run" in refused(capsys, 3, copy.parent)
+    assert "neither the directory of a run nor one of weights" in refused(capsys, 3, copy.parent)
 
 
 def test_data_may_lie_elsewhere(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
