@@ -72,7 +72,15 @@ def test_exported_weights_are_as_good_and_in_few_bits_nearly(
     assert app.main(["model", "export", str(run), str(tmp_path / "weights")]) == 0
     expected = evaluate(capsys, run)
     written = json.loads((run / "config.json").read_text())["settings"]["data"]
-    names = ("paths", "sequence_length", "document_bytes", "window_bytes", "validation_fraction", "test_fraction")
+    names = (
+        "paths",
+        "mode",
+        "sequence_length",
+        "document_bytes",
+        "window_bytes",
+        "validation_fraction",
+        "test_fraction",
+    )
     same = {**{name: written[name] for name in names}, "paths": ",".join(written["paths"]), "seed": 5}
     data = [f"--config.data.{name}={value}" for name, value in same.items()]
     found = evaluate(capsys, tmp_path / "weights", *data)
