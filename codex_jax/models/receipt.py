@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from codex_jax import untrusted
 from codex_jax.errors import AssetError
 from codex_jax.models import weight_files
 
@@ -25,10 +26,10 @@ def read(directory: Path) -> dict[str, Any]:
     if not path.is_file():
         return {}
     try:
-        found = json.loads(path.read_bytes()[:_MOST_BYTES])
+        found = untrusted.read_object(path, _MOST_BYTES)
         words = [found[name] for name in ("repository", "commit", "digest")]
         whole = all(isinstance(word, str) for word in (*words, *found["files"], *found["files"].values()))
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError) as error:
         raise AssetError(f"{path} is damaged ({error!r:.80}); remove it, or download the model again") from error
     if not whole or not re.fullmatch("[0-9a-f]{40}", found["commit"]):
         raise AssetError(f"{path} is damaged; remove it, or download the model again")
