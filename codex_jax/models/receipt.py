@@ -27,13 +27,17 @@ def read(directory: Path) -> dict[str, Any]:
         return {}
     try:
         found = untrusted.read_object(path, _MOST_BYTES)
-        words = [found[name] for name in ("repository", "commit", "digest")]
-        whole = all(isinstance(word, str) for word in (*words, *found["files"], *found["files"].values()))
-    except (KeyError, TypeError, AttributeError) as error:
-        raise AssetError(f"{path} is damaged ({error!r:.80}); remove it, or download the model again") from error
-    if not whole or not re.fullmatch("[0-9a-f]{40}", found["commit"]):
+        words = (
+            *(found[name] for name in ("repository", "commit", "digest")),
+            *found["files"],
+            *found["files"].values(),
+        )
+        whole = all(isinstance(word, str) for word in words) and re.fullmatch("[0-9a-f]{40}", found["commit"])
+    except (AssetError, KeyError, TypeError, AttributeError):
+        whole = False
+    if not whole:
         raise AssetError(f"{path} is damaged; remove it, or download the model again")
-    return dict(found)
+    return found
 
 
 def published(directory: Path, digest: str) -> dict[str, str]:
