@@ -118,10 +118,10 @@ def load(
     definition = define(config.Model(weights=str(directory), compute_dtype=compute_dtype))
     here = jax.sharding.SingleDeviceSharding(jax.devices()[0])
     parameters = pretrained.load(directory, definition, jax.tree.map(lambda _: here, definition.abstract))
-    return Encoding(definition, parameters, loading.load(directory), max_length or _limit(directory))
+    return Encoding(definition, parameters, loading.load(directory), max_length or limit(directory))
 
 
-def _limit(directory: Path) -> int:
+def limit(directory: Path) -> int:
     """Return the tokens at which texts are cut, 0 where no file says it."""
     file = directory / "sentence_bert_config.json"
     found = beside.read(file).get("max_seq_length") or 0

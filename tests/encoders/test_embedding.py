@@ -156,4 +156,4 @@ def test_command_prints_cosines_or_vectors(
 def test_a_length_that_is_none_is_named(small: Path, tmp_path: Path, length: object) -> None:
     (tmp_path / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": length}))
     with pytest.raises(AssetError, match=r"has max_seq_length=.*; it must be a whole number"):
-        reading._limit(tmp_path)
+        reading.limit(tmp_path)

@@ -16,7 +16,7 @@ import pytest
 
 from codex_jax import config
 from codex_jax.cli import app
-from codex_jax.encoders import embedding
+from codex_jax.encoders import reading
 from codex_jax.errors import AssetError
 from codex_jax.models import build, origin, peft_files, weight_files
 from codex_jax.tokenizers import beside, loading
@@ -150,7 +150,7 @@ def test_as_another_file_of_a_model_it_is_refused(model: Path, marker: Path, nam
             beside.read(model / name_beside)
     (model / "sentence_bert_config.json").write_bytes(data)
     with pytest.raises(AssetError, match="is not a JSON object"):
-        embedding._limit(model)
+        reading.limit(model)
     assert not marker.exists()
 
 
