@@ -142,7 +142,7 @@ def test_sixteen_bits_are_rounded_as_in_training(torch_oracle: ModuleType) -> No
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("name", ["gpt2", "gemma3"])
+@pytest.mark.parametrize("name", ["gpt2", pytest.param("gemma3", marks=pytest.mark.slow)])
 def test_parameters_as_they_are_write_what_copies_write(torch_oracle: ModuleType, name: str, dtype: str) -> None:
     small = Small(name, dtype)
     copied = small.write(prompts(), 12)
@@ -150,6 +150,7 @@ def test_parameters_as_they_are_write_what_copies_write(torch_oracle: ModuleType
     assert small.write(prompts(), 12) == copied
 
 
+@pytest.mark.slow
 def test_adapters_take_part(torch_oracle: ModuleType) -> None:
     small = Small("llama")
     adapted = lora.adapted(small.definition, config.Adapter(rank=3, targets=("query", "value", "down")))

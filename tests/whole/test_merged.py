@@ -133,7 +133,7 @@ def test_adapters_of_an_encoder_alone_are_saved_and_a_head_of_chance_is_refused(
     (bare / "config.json").write_text(json.dumps({**published, "architectures": ["BertModel"]}))
     given = {**LEARNT, **ENCODER, "model.weights": bare, "adapter.rank": 2, "model.ending": "hidden"}
     done = run_main(small_run.arguments(corpus, tmp_path / "other", given))
-    assert done.returncode == 2 and "would stay at random values: train them" in done.stderr
+    assert done.returncode == 2 and "would stay at random values: name them in train.trainable" in done.stderr
     given["train.trainable"] = "lora_,transform,head_bias"
     done = run_main(small_run.arguments(corpus, tmp_path / "other", {**given, "quantization.mode": "nf4"}))
     assert done.returncode == 0, done.stderr
