@@ -23,7 +23,7 @@ from codex_jax.errors import ConfigError
 from codex_jax.models import build, classes
 from codex_jax.models.build import Definition
 from codex_jax.models.published import Published
-from codex_jax.safety.gate import Verdict
+from codex_jax.safety.gate import Verdict, refuse_blocked
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -78,7 +78,7 @@ def make(
 
     The key is not used. Without a prompt it is `opening`, a few tokens of the data. ConfigError for a blocked one.
     """
-    reading.refuse_blocked(asked)
+    refuse_blocked(asked, "generate.prompt")
     frame = (tokenizer.bos_id, tokenizer.eos_id)
     text = asked.text or tokenizer.decode([index for index in opening if index not in frame])
     room = settings.model.context_length - 2

@@ -13,10 +13,9 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codex_jax import config, sharding
-from codex_jax.encoders import reading
 from codex_jax.errors import ConfigError
 from codex_jax.models import build
-from codex_jax.safety.gate import Verdict
+from codex_jax.safety.gate import Verdict, refuse_blocked
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -33,7 +32,7 @@ def make(
     The key is not used. Without a prompt it is `opening`, a few tokens of the data, of which the middle one is hidden.
     Compiled once, at the first call. ConfigError for a prompt without a mask, that is too long, or blocked.
     """
-    reading.refuse_blocked(asked)
+    refuse_blocked(asked, "generate.prompt")
     mask = tokenizer.mask_id
     assert mask is not None, "masking.make refuses a tokenizer without one"
     ids = _prompt(asked.text, tokenizer) if asked.text else _hidden(opening, mask)

@@ -16,7 +16,6 @@ from codex_jax import config
 from codex_jax.errors import AssetError, ConfigError
 from codex_jax.models import pretrained
 from codex_jax.models.build import Definition
-from codex_jax.safety.gate import Verdict
 from codex_jax.tokenizers import beside, loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
@@ -91,15 +90,6 @@ def hidden(model: Any, tokens_BL: jax.Array, mask_BL: jax.Array) -> jax.Array:
     positions_BL = jnp.maximum(jnp.cumsum(mask_BL, axis=1) - 1, 0)
     states_BLD: jax.Array = model(tokens_BL, mask_BL, positions_BL)
     return states_BLD
-
-
-def refuse_blocked(asked: Verdict) -> None:
-    """Raise ConfigError when the safety policy blocks the prompt of a run."""
-    if asked.blocked:
-        raise ConfigError(
-            f"generate.prompt is blocked by the safety policy ({', '.join(asked.blocked)}); ask for something else, or "
-            "change safety.policy"
-        )
 
 
 def load(

@@ -8,9 +8,9 @@ from jax.sharding import Mesh
 
 from codex_jax import config
 from codex_jax.generation import decode, stops, writing
-from codex_jax.generation.text import choice_of, refuse_blocked
+from codex_jax.generation.text import choice_of
 from codex_jax.models import build
-from codex_jax.safety.gate import Verdict
+from codex_jax.safety.gate import Verdict, refuse_blocked
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 

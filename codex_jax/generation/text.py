@@ -17,7 +17,7 @@ from codex_jax.generation import decode, sampling, stops, writing
 from codex_jax.generation.decode import Decoding, Weights
 from codex_jax.generation.sampling import Choice
 from codex_jax.models import build
-from codex_jax.safety.gate import Gate, Verdict
+from codex_jax.safety.gate import Gate, refuse_blocked
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
@@ -170,15 +170,6 @@ def open_voice(
         options=options,
         ends=() if tokenizer.eos_id is None else (tokenizer.eos_id,),
     )
-
-
-def refuse_blocked(asked: Verdict, name: str) -> None:
-    """Raise ConfigError for a prompt that the safety policy blocks."""
-    if asked.blocked:
-        raise ConfigError(
-            f"{name} is blocked by the safety policy ({', '.join(asked.blocked)}); ask for something else, or "
-            "change safety.policy"
-        )
 
 
 def choice_of(options: config.Generate, tokenizer: Tokenizer, banned: Sequence[int] = ()) -> Choice:

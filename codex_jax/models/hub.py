@@ -18,7 +18,6 @@ from codex_jax import __version__
 from codex_jax.errors import AssetError, ConfigError
 
 
-_BLOCK_BYTES = 1 << 20
 # Of a file, one after the other without a byte more.
 _TRIES = 3
 PAUSE_SECS = 1.0
@@ -190,9 +189,7 @@ def _is(file: Listed, path: Path) -> bool:
         return False
     made = hashlib.sha256() if file.algorithm == "sha256" else hashlib.sha1(f"blob {file.size}\0".encode())
     with open(path, "rb") as opened:
-        while block := opened.read(_BLOCK_BYTES):
-            made.update(block)
-    return made.hexdigest() == file.digest
+        return hashlib.file_digest(opened, lambda: made).hexdigest() == file.digest
 
 
 def _seconds() -> float:

@@ -183,6 +183,15 @@ def _loaded(path: Path, _: tuple[int, int, int]) -> Policy:
     return policy.load(path)
 
 
+def refuse_blocked(asked: Verdict, name: str) -> None:
+    """Raise ConfigError for a prompt that the safety policy blocks."""
+    if asked.blocked:
+        raise ConfigError(
+            f"{name} is blocked by the safety policy ({', '.join(asked.blocked)}); ask for something else, or "
+            "change safety.policy"
+        )
+
+
 @functools.cache
 def load_classifier(name: str) -> Classifier:
     """Return the function of `module:function`; ConfigError when there is none."""
