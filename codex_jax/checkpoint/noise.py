@@ -3,6 +3,7 @@
 import functools
 import logging
 import sys
+import traceback
 
 
 @functools.cache
@@ -11,9 +12,11 @@ def suppress() -> None:
 
     Orbax logs each failure as several tracebacks before it raises it. It also closes its event loop at the first failed
     write, and for every other write that ends later TensorStore hands "Event loop is closed" to sys.unraisablehook,
-    possibly long after the save, which is why nothing here is undone.
+    possibly long after the save, which is why nothing here is undone. Of the writes that failed beside the first one
+    asyncio logs, whenever they are collected, that nobody asked for their exception.
     """
     logging.getLogger("absl").addFilter(_is_foreign)
+    logging.getLogger("asyncio").addFilter(_is_asked_for)
     before = sys.unraisablehook
 
     def hook(unraisable: "sys.UnraisableHookArgs") -> None:
@@ -25,6 +28,11 @@ def suppress() -> None:
 
 def _is_foreign(record: logging.LogRecord) -> bool:
     return "/orbax/" not in record.pathname
+
+
+def _is_asked_for(record: logging.LogRecord) -> bool:
+    frames = traceback.walk_tb(record.exc_info[2]) if record.exc_info else ()
+    return not any("/orbax/" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def _is_late_write(unraisable: "sys.UnraisableHookArgs") -> bool:
