@@ -110,6 +110,17 @@ class Train:
     random_fraction: float = knob(
         0.1, "share of those that a random token takes the place of; the others stay as they are", low=0.0, high=1.0
     )
+    max_nonfinite: int = knob(
+        0, "updates left out, in a run, because their loss or gradient is not finite, before training stops", low=0
+    )
+    spike_factor: float = knob(
+        0.0, "a loss this many standard deviations above the mean of those before it is a spike; 0: none is", low=0.0
+    )
+    spike_window: int = knob(128, "losses that a spike stands out from", low=2)
+    max_rewinds: int = knob(
+        0, "times a run goes back to its last checkpoint after a spike; 0: spikes are only written down", low=0
+    )
+    spike_batches: int = knob(1, "batches left out after going back, that of the spike being the last", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
     trainable: tuple[str, ...] = knob(
         (), "regular expressions of the leaves that are trained; empty: all, or the adapters where there are any"

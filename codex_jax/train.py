@@ -12,6 +12,7 @@ from pathlib import Path
 
 import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
 from codex_jax.checkpoint import store
@@ -21,8 +22,11 @@ from codex_jax.errors import ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
+from codex_jax.hosts.team import Team
 from codex_jax.journal import dossier
-from codex_jax.journal.recorder import Recorder, Totals
+from codex_jax.journal.health import GoBack, rewinds
+from codex_jax.journal.recorder import Recorder
+from codex_jax.journal.totals import Totals
 from codex_jax.safety import gate
 from codex_jax.signals import StopRequest
 from codex_jax.tokenizers import loading
@@ -38,7 +42,6 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
     Raises CodexError: its message is for the user, and everything up to the last checkpoint is kept.
     """
     use_compile_cache()
-    num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
     with contextlib.ExitStack() as stack:
         # The processes of the run, most often one: the first decides, writes and talks.
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
@@ -52,6 +55,17 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         owner = team.decide(os.getpid)
         if not team.is_first:
             rundir.check_shared(workdir, owner)
+        while True:
+            with contextlib.suppress(GoBack):
+                return recipe(settings, origin, workdir, stop, team, mesh)
+
+
+def recipe(
+    settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest, team: Team, mesh: Mesh
+) -> TrainState:
+    """Train from the newest valid checkpoint, or from the beginning; GoBack when that is to be done once more."""
+    num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
+    with contextlib.ExitStack() as stack:
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
         if team.is_first and found:
@@ -118,7 +132,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             )
             content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
             made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, content)
-        recorder = Recorder(writer, settings, model, start, before)
+        recorder = Recorder(writer, settings, model, start, before, team.decide(lambda: rewinds(workdir)))
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(

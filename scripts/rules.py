@@ -15,7 +15,7 @@ from pathlib import Path
 
 MAX_FILE_LINES = 300
 MAX_FUNCTION_LINES = 60
-LONG_FUNCTIONS = {("codex_jax/train.py", "train")}
+LONG_FUNCTIONS = {("codex_jax/train.py", "recipe")}
 BANNED_NAMES = {"common", "helper", "helpers", "manager", "misc", "util", "utils"}
 # The one place that talks to the person in front of the terminal.
 PRINTERS = ("codex_jax/console.py",)

@@ -1,6 +1,5 @@
 """Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, progress lines."""
 
-import dataclasses
 import time
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -12,8 +11,10 @@ from codex_jax.console import say
 from codex_jax.data.batch import Batch
 from codex_jax.data.pipeline import Stream
 from codex_jax.data.report import Blocked, Report
-from codex_jax.errors import CodexError, TrainingStopped
+from codex_jax.errors import CodexError
 from codex_jax.journal import accounts
+from codex_jax.journal.health import Health
+from codex_jax.journal.totals import Totals
 from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
@@ -27,26 +28,28 @@ class _Pending(NamedTuple):
     """A dispatched step whose results have not been read."""
 
     step: int
+    batch: int
+    """its number in the data, from 0"""
     output: Output
     reports: Sequence[Report]
-
-
-@dataclasses.dataclass(kw_only=True)
-class Totals:
-    """What has been counted since the run began, over all its processes; a checkpoint carries it."""
-
-    tokens: int = 0
-    """weighted tokens, or texts with a class, that were learnt from"""
-    documents: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(accounts.COUNTED, 0))
-    safety: dict[str, int] = dataclasses.field(default_factory=dict)
-    """findings by action and rule"""
 
 
 class Recorder:
     """Keeps one step in flight; `drain` reads it before anything that must find the ledger complete."""
 
-    def __init__(self, writer: Writer, settings: config.Config, model: Program, start: int, totals: Totals) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        settings: config.Config,
+        model: Program,
+        start: int,
+        totals: Totals,
+        rewinds: list[list[int]],
+    ) -> None:
+        """`rewinds` are the batches that are left out: for each time the run went back the first and the last one."""
         self.totals = totals
+        self._health = Health(writer, settings.train, totals, rewinds)
+        self._next_batch = start + totals.skipped_batches
         self._writer = writer
         self._settings = settings
         self._start = self._since_step = self._step = start
@@ -76,6 +79,10 @@ class Recorder:
         """
         start = time.perf_counter()
         try:
+            while self._health.is_left_out(self._next_batch):
+                next(stream)
+                self._next_batch += 1
+                self.totals.skipped_batches += 1
             batch = next(stream)
         except CodexError as error:
             self.drain()
@@ -83,6 +90,7 @@ class Recorder:
             for report in [*stream.take_reports(), *last]:
                 self._write_report(self._step + 1, report)
             raise
+        self._next_batch += 1
         self._waited += time.perf_counter() - start
         return batch
 
@@ -90,18 +98,19 @@ class Recorder:
         """Take over the step that was just dispatched and write down the one before it."""
         self.drain()
         self._step = step
-        self._pending = _Pending(step, output, reports)
+        self._pending = _Pending(step, self._next_batch - 1, output, reports)
 
     def drain(self) -> None:
-        """Write down the step in flight, if any; TrainingStopped when its loss or gradient was not finite."""
+        """Write down the step in flight, if any. Raises what `Health` raises when something is wrong with it."""
         if self._pending is None:
             return
-        step, output, reports = self._pending
+        step, batch, output, reports = self._pending
         self._pending = None
         for report in reports:
             self._write_report(step, report)
         values = jax.device_get(output)
-        self.totals.tokens += int(values.weight)
+        if values.finite:
+            self.totals.tokens += int(values.weight)
         row = {
             "loss": float(values.loss),
             self._unit.accuracy: float(values.accuracy),
@@ -112,12 +121,10 @@ class Recorder:
         due = step % self._settings.train.log_every == 0 or step == self._settings.train.num_steps
         if due or not values.finite:
             self._writer.scalars(step, "train", row)
-        if not values.finite:
-            raise TrainingStopped(
-                f"step {step} was not applied: its loss is {row['loss']}, its gradient norm {row['grad_norm']}. What "
-                "was saved is from before it. Look at the data of this step, or train in another --workdir with a "
-                "lower optimizer.learning_rate"
-            )
+        if values.finite:
+            self._health.judge(step, batch, row["loss"])
+        else:
+            self._health.left_out(step, row["loss"], row["grad_norm"])
         if due:
             self._write_speed(step, row["loss"])
 

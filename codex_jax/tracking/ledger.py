@@ -29,7 +29,7 @@ from codex_jax.tracking.chain import Head
 METRICS = "metrics.ndjson"
 EVENTS = "events.ndjson"
 # Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
-REPLAYED = ("data.", "safety.", "sample")
+REPLAYED = ("data.", "safety.", "sample", "step.")
 # The event of a process that lets through what the safety policy would stop; it is no decision about a text.
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.

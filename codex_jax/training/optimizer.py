@@ -24,6 +24,12 @@ def make(optimizer: config.Optimizer, num_steps: int, parameters: trees.PyTree) 
     )
 
 
+def at_step(state: optax.OptState, step: jax.Array) -> optax.OptState:
+    """Return the state of `make`'s optimizer with its schedule at a step, which is ahead of it by what was left out."""
+    *moments, rate = state
+    return (*moments, rate._replace(count=step))
+
+
 def clip_factor(norm: jax.Array, limit: float) -> jax.Array | float:
     """Return what to multiply a gradient of this global norm by so that it is at most `limit` long; 0 is no limit."""
     # A factor, not optax.clip_by_global_norm: it folds into the update, which saves a pass over all gradients.

@@ -1,5 +1,6 @@
 """One update: a pure function of the state and a batch."""
 
+import dataclasses
 import functools
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ import optax
 from codex_jax import config, trees
 from codex_jax.models import build
 from codex_jax.training import losses, masking, schedule, subtree
-from codex_jax.training.optimizer import clip_factor
+from codex_jax.training import optimizer as optimizers
 from codex_jax.training.state import TrainState
 
 
@@ -29,7 +30,7 @@ class Output(NamedTuple):
     weight: jax.Array
     """weighted tokens, or rows, of the batch"""
     finite: jax.Array
-    """False: loss or gradient was not finite, and the state is as before"""
+    """False: loss or gradient was not finite, and parameters and moments are as before"""
 
 
 Step = Callable[
@@ -53,8 +54,8 @@ def make(
 
     `frozen` are the parameters that are not in the state: no gradient is taken by them. `batch` holds tokens, targets,
     weights, segments and positions, each (B, L), and `index` is its number: only a state with `step == index` learns
-    from it. A step that was refused so stops all that were dispatched behind it. The logits of `chunk` tokens exist at
-    one time, over all devices.
+    from it. A step that is not finite changes nothing; without train.max_nonfinite it does not count either, and so
+    stops all that were dispatched behind it. The logits of `chunk` tokens exist at one time, over all devices.
     """
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
@@ -116,14 +117,19 @@ def _update(
     weight = jnp.maximum(sums.weight, 1.0)
     loss, grad_norm = sums.loss / weight, optax.tree.norm(grads) / weight
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
-    scale = clip_factor(grad_norm, settings.optimizer.clip_norm) / weight
+    scale = optimizers.clip_factor(grad_norm, settings.optimizer.clip_norm) / weight
     updates, moments = optimizer.update(
-        jax.tree.map(lambda grad: grad * scale, grads), state.optimizer, state.parameters
+        jax.tree.map(lambda grad: grad * scale, grads),
+        optimizers.at_step(state.optimizer, state.step),
+        state.parameters,
     )
     step, parameters = state.step + 1, held(optax.apply_updates(state.parameters, updates), state.parameters)
     updated = TrainState(step, parameters, moments, state.key)
-    # Decided on the device before anything is replaced; the host reads `finite` a step later and stops.
-    accept = finite & (state.step == index)
+    # Decided on the device before anything is replaced; the host reads `finite` a step later, and stops or counts.
+    is_next = state.step == index
+    accept = finite & is_next
     kept = jax.tree.map(lambda new, old: new if new is old else jnp.where(accept, new, old), updated, state)
+    if settings.train.max_nonfinite:
+        kept = dataclasses.replace(kept, step=jnp.where(is_next, step, state.step))
     rate = schedule.learning_rate(state.step, settings.optimizer, settings.train.num_steps)
     return kept, Output(loss, sums.correct / weight, grad_norm, rate, sums.weight, finite)

@@ -205,6 +205,39 @@ def test_step_behind_a_refused_one_is_not_applied() -> None:
     jax.tree.map(np.testing.assert_array_equal, before, jax.tree.map(np.asarray, state.parameters))
 
 
+def poisoned(value: float) -> tuple[np.ndarray[Any, Any], ...]:
+    """The first batch, with weights that make its loss or its gradient overflow."""
+    batch = list(batch_of(0))
+    batch[2] = np.full_like(batch[2], value)
+    return tuple(batch)
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e33], ids=["nan loss", "infinite loss", "infinite gradient"])
+def test_update_that_may_be_left_out_counts_and_changes_nothing_else(value: float) -> None:
+    compiled = prepare(with_train(SMOOTH, max_nonfinite=3), ONE)
+    state, _ = compiled.update(compiled.initial(), batch_of(1), 0)
+    before = jax.device_get((state.parameters, state.optimizer))
+    state, output = compiled.update(state, poisoned(value), 1)
+    assert not bool(output.finite) and bool(jnp.isfinite(output.loss)) == (value == 1e33)
+    jax.tree.map(np.testing.assert_array_equal, before, jax.device_get((state.parameters, state.optimizer)))
+    assert int(state.step) == 2
+
+
+def test_rate_goes_by_the_step_when_updates_were_left_out() -> None:
+    settings = with_train(SMOOTH, max_nonfinite=3)
+    compiled = prepare(settings, ONE)
+    state, _ = compiled.update(compiled.initial(), poisoned(np.nan), 0)
+    state, output = compiled.update(state, batch_of(1), 1)
+    assert float(output.learning_rate) == float(schedule.learning_rate(1, settings.optimizer, 20))
+    # Twice the rate of step 0, by which an update without memory is twice as long.
+    other = prepare(SMOOTH, ONE)
+    begun = other.initial()
+    start = jax.device_get(begun.parameters)
+    first, _ = other.update(begun, batch_of(1), 0)
+    longer = optax.tree.norm(optax.tree.sub(state.parameters, start))
+    assert float(longer) == pytest.approx(2 * float(optax.tree.norm(optax.tree.sub(first.parameters, start))), rel=1e-4)
+
+
 def test_dropout_makes_a_step_a_function_of_state_and_index_alone(whole_batch: Run) -> None:
     settings = dataclasses.replace(SETTINGS, model=dataclasses.replace(SETTINGS.model, dropout=0.2))
     losses = run(settings, ONE).losses

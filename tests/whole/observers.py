@@ -15,10 +15,13 @@ from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
 from codex_jax.generation import samples
 from codex_jax.hosts import join
+from codex_jax.journal import health
+from codex_jax.journal.totals import Totals
 from codex_jax.models import build
 from codex_jax.safety import gate
 from codex_jax.tokenizers import training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.tracking.writer import Nowhere
 from codex_jax.training import beginning, masking
 from codex_jax.training import program as training_program
 
@@ -218,3 +221,25 @@ def sample(settings: config.Config) -> str:
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
     draw = samples.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
     return draw(parameters, jax.random.key(1))
+
+
+class Listener(Nowhere):
+    """A writer that remembers its events."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
+        self.events.append(f"{name} at {step}: {dict(fields)}")
+
+
+def verdicts(settings: config.Config) -> list[str]:
+    """What is written down of losses that jump, and how that ends."""
+    listener = Listener()
+    watched = health.Health(listener, settings.train, Totals(), [])
+    try:
+        for number, loss in enumerate([2.0, 2.1] * 65 + [9.0]):
+            watched.judge(number + 1, number, loss)
+    except (CodexError, health.GoBack) as end:
+        listener.events.append(type(end).__name__)
+    return listener.events
