@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import retention, store
 from codex_jax.data import pipeline
 from codex_jax.encoders import classifying, filling
 from codex_jax.errors import ConfigError
@@ -124,7 +124,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
-                settings.checkpoint.keep_last,
+                retention.rules(settings.checkpoint),
                 lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
                 verified=found,
             )
