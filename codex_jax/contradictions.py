@@ -18,6 +18,8 @@ class _Rule(NamedTuple):
 
 
 _REASON = "needs a reason, which is recorded: safety.bypass_reason=WHY, or the variable CODEX_SAFETY_BYPASS_REASON"
+# What an evaluation (evaluate.py) does not say of tokens, and of classes.
+_NOT_MEASURED = (("accuracy",), ("perplexity", "token_accuracy"))
 # A size of 0 is not known yet: they are tried once more when it is. `sharding` checks what depends on the devices.
 _RULES = (
     _Rule(
@@ -116,6 +118,22 @@ _RULES = (
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
+    ),
+    _Rule(
+        ("checkpoint.keep_every", "checkpoint.every_steps"),
+        lambda kept, saved: kept % saved == 0,
+        "checkpoint.keep_every={} is no multiple of checkpoint.every_steps={}: not all it names would be saved",
+    ),
+    _Rule(
+        ("checkpoint.best_metric", "data.objective"),
+        lambda metric, objective: metric not in _NOT_MEASURED[objective == "classes"],
+        "checkpoint.best_metric={} is no figure of data.objective={}: of classes there are loss and accuracy, else "
+        "loss, perplexity and token_accuracy",
+    ),
+    _Rule(
+        ("checkpoint.best_metric", "checkpoint.best_mode"),
+        lambda metric, mode: mode == "max" or not metric.endswith("accuracy"),
+        "checkpoint.best_metric={} with checkpoint.best_mode={} would keep the worst: set checkpoint.best_mode=max",
     ),
 )
 # For data itself, and for each source of data.mix in its place.

@@ -145,6 +145,14 @@ class Parallel:
 class Checkpoint:
     every_steps: int = knob(100, "steps between checkpoints; the last step is always saved", low=1)
     keep_last: int = knob(2, "newest checkpoints to keep", low=1)
+    keep_every: int = knob(0, "checkpoints of steps that are multiples of this stay for ever; 0: none do", low=0)
+    keep_best: int = knob(0, "checkpoints to keep that are the best on validation data, of equal ones the newer", low=0)
+    best_metric: str = knob(
+        "loss",
+        "which figure of an evaluation makes one the best; token_accuracy of tokens, accuracy of classes",
+        choices=("loss", "perplexity", "token_accuracy", "accuracy"),
+    )
+    best_mode: str = knob("min", "whether the smallest or the largest value is the best", choices=("min", "max"))
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import retention, store
 from codex_jax.data import pipeline
 from codex_jax.encoders import classifying, filling
 from codex_jax.errors import ConfigError
@@ -138,7 +138,7 @@ def recipe(
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
-                settings.checkpoint.keep_last,
+                retention.rules(settings.checkpoint),
                 lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
                 verified=found,
             )

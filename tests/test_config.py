@@ -82,6 +82,9 @@ def test_all_violations_are_listed_at_once() -> None:
         ({"safety__bypass": True}, "safety.bypass=true needs a reason"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
         ({"data__source": "StdLib", "data__paths": ("x",)}, "data.source=StdLib reads no data.paths"),
+        ({"checkpoint__keep_every": 150}, "checkpoint.keep_every=150 is no multiple of checkpoint.every_steps=100"),
+        ({"checkpoint__best_metric": "accuracy", "checkpoint__best_mode": "max"}, "no figure of data.objective=causal"),
+        ({"checkpoint__best_metric": "token_accuracy"}, "would keep the worst: set checkpoint.best_mode=max"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )

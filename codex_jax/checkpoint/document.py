@@ -1,15 +1,16 @@
 """What a checkpoint says about itself in JSON: meta.json, and the position in the data under data/."""
 
+import contextlib
 import dataclasses
 import functools
 import importlib.metadata
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax.checkpoint import leaves
+from codex_jax.checkpoint import leaves, manifest
 from codex_jax.checkpoint.leaves import Leaf
 from codex_jax.errors import AssetError
 
@@ -53,23 +54,43 @@ def write(directory: Path, document: Document) -> None:
 
 def read(directory: Path) -> Document:
     """Return the document of a verified directory; AssetError when it is of another step or of an unknown format."""
-    try:
-        meta = json.loads((directory / META).read_bytes())
-        if meta["format"] != FORMAT:
-            raise AssetError(
-                f"{directory}: {META} has format {meta['format']!r} and this version of codex_jax reads {FORMAT}; "
-                "use the version that wrote it"
-            )
-        if str(meta["step"]) != directory.name:
-            raise AssetError(f"{directory}: {META} is of step {meta['step']}; the directory was renamed")
+    with _as_written(directory):
+        read = _own(directory, (directory / META).read_bytes())
         return Document(
-            step=meta["step"],
-            leaves=leaves.from_json(meta["leaves"]),
+            step=read["step"],
+            leaves=leaves.from_json(read["leaves"]),
             data_state=json.loads((directory / DATA).read_bytes()),
-            meta=meta["meta"],
-            versions=meta["versions"],
+            meta=read["meta"],
+            versions=read["versions"],
         )
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+
+
+def glance(directory: Path) -> dict[str, Any]:
+    """Return what the trainer wanted to be remembered by a directory of which this alone is verified.
+
+    AssetError as `read` raises it, and when the manifest or meta.json is not as it was written.
+    """
+    with _as_written(directory):
+        return dict(_own(directory, manifest.content(directory, META))["meta"])
+
+
+def _own(directory: Path, text: bytes) -> dict[str, Any]:
+    meta: dict[str, Any] = json.loads(text)
+    if meta["format"] != FORMAT:
+        raise AssetError(
+            f"{directory}: {META} has format {meta['format']!r} and this version of codex_jax reads {FORMAT}; "
+            "use the version that wrote it"
+        )
+    if str(meta["step"]) != directory.name:
+        raise AssetError(f"{directory}: {META} is of step {meta['step']}; the directory was renamed")
+    return meta
+
+
+@contextlib.contextmanager
+def _as_written(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise AssetError(f"{directory}: {META} or {DATA} is not what codex_jax writes ({error!r})") from error
 
 

@@ -124,6 +124,22 @@ def read(directory: Path) -> Manifest:
         raise _refusal(directory, [f"{NAME}: damaged ({error})"]) from error
 
 
+def content(directory: Path, name: str) -> bytes:
+    """Return the bytes of one file right in a directory; AssetError unless they are as the manifest lists them.
+
+    No other file is looked at, so that this is quick whatever the directory holds.
+    """
+    entry = next((entry for entry in read(directory).files if entry.path == name), None)
+    try:
+        if entry is None or not stat.S_ISREG(os.lstat(directory / name).st_mode):
+            raise _refusal(directory, [f"{name}: not in the manifest, or not a plain file"])
+        if problem := _compare(directory, entry):
+            raise _refusal(directory, [problem])
+        return (directory / name).read_bytes()
+    except OSError as error:
+        raise _refusal(directory, [f"{name}: cannot be read ({error.strerror})"]) from error
+
+
 def _encode(made: Manifest) -> bytes:
     content = {"format": FORMAT, "files": [dataclasses.asdict(entry) for entry in made.files], "root": made.root}
     return json.dumps(content, sort_keys=True, indent=1).encode() + b"\n"

@@ -18,6 +18,7 @@ from codex_jax.checkpoint import arrays, document, failure, layout, leaves, mani
 from codex_jax.checkpoint.document import Document
 from codex_jax.checkpoint.leaves import Leaf
 from codex_jax.checkpoint.manifest import Manifest
+from codex_jax.checkpoint.retention import Meta, Rules
 from codex_jax.errors import AssetError, TrainingStopped
 from codex_jax.hosts.team import Team
 
@@ -119,7 +120,7 @@ def restore(found: Found, target: trees.PyTree) -> trees.PyTree:
 
 
 class Checkpointer:
-    """Saves in the background and keeps the newest `keep_last` checkpoints of `root`; use it as a context manager.
+    """Saves in the background and keeps of `root` what the rules name; use it as a context manager.
 
     `on_saved(step, manifest)` is the acknowledgement: it is called, on a background thread and on process 0 only, when
     all of a checkpoint is on the disk under its final name. What killed saves left behind is deleted at the start and
@@ -129,16 +130,16 @@ class Checkpointer:
     def __init__(
         self,
         root: Path,
-        keep_last: int,
+        rules: Rules,
         on_saved: Callable[[int, Manifest], None],
         *,
         verified: Found | None = None,
     ) -> None:
-        self._root, self._keep_last, self._on_saved = root, keep_last, on_saved
+        self._root, self._rules, self._on_saved = root, rules, on_saved
         self._is_first = jax.process_index() == 0
         self._thread: threading.Thread | None = None
         self._failure: TrainingStopped | None = None
-        self._intact = {verified.step} if verified else set()
+        self._verified: dict[int, Meta] = {verified.step: verified.meta} if verified else {}
         self.removed: list[str] = []
         try:
             root.mkdir(parents=True, exist_ok=True)
@@ -233,10 +234,10 @@ class Checkpointer:
         except Exception as error:
             self._fail(directory, needed, error)
             return
-        self._intact.add(made.step)
+        self._verified[made.step] = made.meta
         try:
             self._on_saved(made.step, written)
-            retention.apply(self._root, self._keep_last, self._intact)
+            retention.apply(self._root, self._rules, self._verified)
         except Exception as error:
             self._failure = failure.after_save(directory, error)
             self._failure.__cause__ = error

@@ -16,6 +16,7 @@ import checkpoint_examples as examples
 
 from codex_jax.checkpoint import store
 from codex_jax.checkpoint.manifest import Manifest
+from codex_jax.checkpoint.retention import Rules
 from codex_jax.errors import CodexError
 
 
@@ -27,7 +28,7 @@ def main(root: Path, first: int, last: int, limit: int) -> int:
         print("saved", step, flush=True)
         acknowledged.put(step)
 
-    with store.Checkpointer(root, 2, on_saved) as checkpointer:
+    with store.Checkpointer(root, Rules(2), on_saved) as checkpointer:
         print("removed", *checkpointer.removed, flush=True)
         for step in range(first, last + 1):
             checkpointer.raise_if_failed()

@@ -1,6 +1,7 @@
 """What each part of the program makes of some settings: seen in the program itself, nothing is replaced."""
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import psutil
 
 from codex_jax import config, sharding
+from codex_jax.checkpoint import document, manifest, retention
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
 from codex_jax.generation import samples
@@ -87,6 +89,18 @@ def masked_program(settings: config.Config) -> str:
     """The update of an encoder, which hides tokens."""
     letters = "the model learns to guess tokens that are hidden " * 9
     return program(settings, masking.make(settings, training.train([letters], 60, kind="wordpiece")))
+
+
+def kept(settings: config.Config) -> list[int]:
+    """Return which of eight checkpoints stay; loss and perplexity are not of one mind about the best."""
+    with tempfile.TemporaryDirectory() as directory:
+        for step in range(1, 9):
+            place = Path(directory) / str(step)
+            place.mkdir()
+            meta = {"evaluation": {"loss": abs(step - 3.0), "perplexity": abs(step - 5.0)}}
+            document.write(place, document.make(step, {}, {}, meta))
+            manifest.write(place)
+        return list(retention.apply(Path(directory), retention.rules(settings.checkpoint), {}).stays)
 
 
 def refusal(settings: config.Config) -> str:

@@ -42,6 +42,7 @@ ON_WEIGHTS = {
     **dict.fromkeys(("model.num_layers", "model.num_heads", "model.width", "model.context_length"), 0),
 }
 ADAPTED = {**ON_WEIGHTS, "adapter.rank": 3}
+BEST = {"checkpoint.keep_best": 1, "checkpoint.keep_last": 1}
 FREE_PORT = {"parallel.coordinator": f"localhost:{small_run.free_port()}"}
 
 
@@ -158,6 +159,10 @@ EFFECTS: dict[str, Effect] = {
     "parallel.num_processes": Effect(3, observers.meeting, {**UNMET, "parallel.process_index": 0, **FREE_PORT}),
     "parallel.process_index": Effect(0, observers.meeting, {**UNMET, **FREE_PORT}),
     "parallel.wait_secs": Effect(0.2, observers.meeting, UNMET),
+    "checkpoint.keep_every": Effect(4, observers.kept),
+    "checkpoint.keep_best": Effect(1, observers.kept),
+    "checkpoint.best_metric": Effect("perplexity", observers.kept, BEST),
+    "checkpoint.best_mode": Effect("max", observers.kept, BEST),
     "eval.num_batches": Effect(1, observers.validation),
     "generate.prompt": Effect("the model", observers.sample),
     "generate.num_tokens": Effect(6, observers.sample),
