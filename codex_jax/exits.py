@@ -1,5 +1,6 @@
 """Every failure becomes one message and its exit code, for all commands alike."""
 
+import multiprocessing
 import os
 import traceback
 from collections.abc import Callable
@@ -34,6 +35,13 @@ def readable(error: Exception) -> CodexError | None:
     if isinstance(error, RuntimeError) and str(error).startswith("RESOURCE_EXHAUSTED"):
         return _out_of_memory(error)
     return None
+
+
+def at_once(code: int) -> None:
+    """End this process without waiting for anything, and the processes that work for it: any thread may call it."""
+    for child in multiprocessing.active_children():
+        child.kill()  # one that is stopped would not see that its parent is gone
+    os._exit(code)
 
 
 def _report(error: CodexError, debug: bool) -> int:

@@ -1,6 +1,7 @@
 """The entry of training: flags to settings, then `train.train`; every failure ends in one message and its exit code."""
 
 import argparse
+import faulthandler
 import os
 import re
 import sys
@@ -21,6 +22,8 @@ def main(argv: Sequence[str]) -> int:
     stop = StopRequest()
     console.prepare()
     flags, rest = _parser().parse_known_args(argv)
+    if flags.debug:
+        faulthandler.enable()  # what the watchdog asks, too
     return exits.guarded(lambda: _run(flags, rest, stop), debug=flags.debug)
 
 

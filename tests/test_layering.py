@@ -44,6 +44,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "signals",
         "trees",
         "untrusted",
+        "watchdog",
         "whereabouts",
     ),
 }
