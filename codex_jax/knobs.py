@@ -144,6 +144,9 @@ class Parallel:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Checkpoint:
     every_steps: int = knob(100, "steps between checkpoints; the last step is always saved", low=1)
+    every_minutes: float = knob(
+        0.0, "minutes between checkpoints of which only the newest is kept, beside those by steps; 0: none", low=0.0
+    )
     keep_last: int = knob(2, "newest checkpoints to keep", low=1)
     keep_every: int = knob(0, "checkpoints of steps that are multiples of this stay for ever; 0: none do", low=0)
     keep_best: int = knob(0, "checkpoints to keep that are the best on validation data, of equal ones the newer", low=0)
@@ -153,11 +156,19 @@ class Checkpoint:
         choices=("loss", "perplexity", "token_accuracy", "accuracy"),
     )
     best_mode: str = knob("min", "whether the smallest or the largest value is the best", choices=("min", "max"))
+    allow_change: tuple[str, ...] = knob(
+        (), "settings, and contents of the data, that may differ from the checkpoint a run goes on from"
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Eval:
     every_steps: int = knob(100, "steps between evaluations; the last step is always evaluated", low=1)
+    patience: int = knob(
+        0,
+        "evaluations in a row without a better checkpoint.best_metric after which training ends; 0: it does not",
+        low=0,
+    )
     num_batches: int = knob(8, "batches of validation data in an evaluation, the same ones each time", low=1)
 
 

@@ -1,10 +1,9 @@
-"""The directory of a run: one process at a time, one identity, and settings that may not change on the way."""
+"""The directory of a run: one process at a time, and one identity."""
 
 import contextlib
 import fcntl
 import json
 import os
-import re
 import secrets
 import time
 from collections.abc import Iterator, Mapping
@@ -12,20 +11,9 @@ from io import FileIO
 from pathlib import Path
 from typing import Any
 
-from codex_jax import atomic, schema
+from codex_jax import atomic
 from codex_jax.errors import AssetError, ConfigError
 
-
-# What may differ between the processes that make up one run. All else decides its numbers. Where the data and the
-# tokenizer lie does not, nor where the policy does: the stream's fingerprint covers their content.
-MAY_CHANGE = (
-    r"^(eval|generate|tracking|checkpoint|parallel)\.",
-    r"^train\.log_every$",
-    r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
-    r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",
-    r"^safety\.(on_block|bypass_reason)$",
-    r"^model\.weights$",  # where they lie; a checkpoint holds their digest
-)
 
 # A network file system may hide a new file for this long from a host that looked before.
 SHARED_SECS = 30.0
@@ -94,15 +82,13 @@ def _open_lock(workdir: Path) -> FileIO:
         raise AssetError(f"{workdir} cannot be written ({reason}); choose another --workdir") from error
 
 
-def identify(workdir: Path, settings: Mapping[str, Any], resumed: Mapping[str, Any] | None) -> str:
+def identify(workdir: Path, resumed: Mapping[str, Any] | None) -> str:
     """Return the run id: the one of the run that is resumed, or of config.json, `CODEX_RUN_ID`, or a new one.
 
-    `settings` are plain values as they may be shown, `resumed` is the meta of the checkpoint to go on from; ConfigError
-    lists every setting that differs from it. AssetError when there is no checkpoint and config.json is damaged.
+    `resumed` is the meta of the checkpoint to go on from. AssetError when there is none and config.json is damaged.
     """
     path = workdir / "config.json"
     if resumed is not None:
-        refuse_changes(resumed["settings"], settings, workdir)
         return str(resumed["run_id"])
     if path.exists():
         return _read_run_id(path)
@@ -134,25 +120,6 @@ def _read(path: Path) -> dict[str, Any]:
             "weights in --config.model.weights, and in --workdir a directory for the run itself"
         )
     return found
-
-
-def refuse_changes(before: Mapping[str, Any], now: Mapping[str, Any], workdir: Path) -> None:
-    """Raise ConfigError naming every setting that decides numbers and is not as the checkpoint has it."""
-    if changed := changes(before, now):
-        raise ConfigError(
-            f"{workdir} holds a run with other settings; choose another --workdir, or set them back:\n"
-            + "\n".join(changed)
-        )
-
-
-def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a line for every setting that decides numbers and is not as the checkpoint has it."""
-    old, new = dict(schema.flatten(before)), dict(schema.flatten(now))
-    return [
-        f"  {name}: {schema.shown(old.get(name))} in the checkpoint, {schema.shown(new.get(name))} now"
-        for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not any(re.search(pattern, name) for pattern in MAY_CHANGE)
-    ]
 
 
 def read_settings(workdir: Path) -> dict[str, Any]:

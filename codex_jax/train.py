@@ -6,6 +6,7 @@ next batch is number n; every row of the ledger up to n is on disk before that c
 
 import contextlib
 import dataclasses
+import math
 import os
 import time
 from pathlib import Path
@@ -14,11 +15,13 @@ import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
+from codex_jax import cache, changes, config, digest, evaluate, rundir, schema, sharding, trees
 from codex_jax.checkpoint import retention, store
-from codex_jax.data import pipeline
+from codex_jax.checkpoint.manifest import Manifest
+from codex_jax.checkpoint.occasions import Occasions
+from codex_jax.data import pipeline, position
 from codex_jax.encoders import classifying, filling
-from codex_jax.errors import ConfigError
+from codex_jax.errors import AssetError, ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
@@ -34,6 +37,9 @@ from codex_jax.tracking import ledger
 from codex_jax.tracking.writer import Nowhere, Writer, open_writer
 from codex_jax.training import beginning, masking, program
 from codex_jax.training.state import TrainState
+
+
+ANEW = "set them back, choose another --workdir"
 
 
 def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest) -> TrainState:
@@ -74,7 +80,10 @@ def recipe(
             ledger.refuse_to_lose_a_run(workdir)
         guard = gate.of(settings.safety)
         shown = guard.outward(config.to_dict(settings))  # nothing else of the settings goes into a file
-        run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
+        run_id = team.decide(lambda: rundir.identify(workdir, found.meta if found else None))
+        allowed = settings.checkpoint.allow_change
+        changed = changes.of_settings(found.meta["settings"], shown) if found else {}
+        changes.refuse(changed, allowed, ConfigError, f"{workdir} holds a run with other settings:", ANEW)
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
         mixture = pipeline.open_mixture(settings.data, guard)
@@ -92,6 +101,9 @@ def recipe(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
         alike.check_data(team, stream.fingerprint, tokenizer.digest)
+        moved = position.differences(found.data_state, stream.fingerprint) if found else {}
+        changes.refuse(moved, allowed, AssetError, position.OTHER_DATA, position.WAY_OUT)
+        changes.refuse_unknown(allowed, [*dict(schema.flatten(shown)), *stream.fingerprint, *moved])
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
         prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
@@ -110,12 +122,20 @@ def recipe(
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
-            stream.restore(found.data_state)
+            if not moved:  # else the data begin anew: a position in other data says nothing
+                stream.restore(found.data_state)
             before = Totals(**found.meta["totals"])
         else:
             state = model.initial(begun)
             before = Totals()
 
+        digests = {
+            "config": digest.of_json(config.to_dict(settings)),
+            "data": digest.of_json(stream.fingerprint),
+            "tokenizer": tokenizer.digest,
+            "safety": guard.content(),
+            **({"weights": weights} if weights else {}),
+        }
         writer: Writer = Nowhere()
         if team.is_first:
             rundir.begin(workdir, run_id, shown, origin)
@@ -130,53 +150,67 @@ def recipe(
                     outward=guard.outward,
                 )
             )
-            content = {"data": digest.of_json(stream.fingerprint), "weights": weights}
-            made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, content)
+            made_with = dossier.open_run(workdir, settings, guard, model, tokenizer, mixture, digests)
         recorder = Recorder(writer, settings, model, start, before, team.decide(lambda: rewinds(workdir)))
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
+        occasions = Occasions(workdir, workdir / "checkpoints", settings.checkpoint, team.decide)
+
+        def on_saved(step: int, manifest: Manifest) -> None:
+            recorder.saved(step, manifest.root, manifest.num_bytes)
+            occasions.acknowledge(step)
+
         saver = stack.enter_context(
             store.Checkpointer(
                 workdir / "checkpoints",
                 retention.rules(settings.checkpoint),
-                lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
+                on_saved,
                 verified=found,
             )
         )
         dossier.name_leftovers(saver.removed)
         if team.is_first and found:
-            dossier.resume_run(writer, made_with, start, num_steps, found.skipped)
+            dossier.resume_run(writer, made_with, start, found.skipped, recorder, {**moved, **changed})
         elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
         stopping = Stopping(team, mesh, stop)
         stack.enter_context(team.guard())
-        for index in range(start, num_steps):
+        for index in range(start, start if recorder.over else num_steps):
             batch = recorder.wait_for(stream)
             state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
-            done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
+            # Once: a signal may come between any two lines.
+            done, (is_stopping, request) = index + 1, stopping.after_step(occasions.request())
             recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
+            evaluation = None
             if done == num_steps or done % settings.eval.every_steps == 0:
                 recorder.drain()
                 paused = time.perf_counter()
                 parameters = trees.joined(state.parameters, frozen)
                 text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
-                recorder.evaluated(done, evaluate_model(parameters), text)
+                evaluation = evaluate_model(parameters)
+                recorder.evaluated(done, evaluation, text)
                 recorder.resume_clock(time.perf_counter() - paused)
-            if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
+            is_last = done == num_steps or bool(recorder.over)
+            if why := occasions.why(done, evaluation, request, is_last=is_last, is_stopping=is_stopping):
                 recorder.drain()
                 meta = {
                     "run_id": run_id,
+                    "why": why,
                     "settings": shown,
+                    "digests": digests,
+                    "evaluation": finite(evaluation),
                     "totals": dataclasses.asdict(recorder.totals),
                     "weights": weights,
                     "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
                 }
                 saver.save(done, state, stream.state(), meta)
-            if asked_to_stop:
+            if is_stopping:
                 saver.close()
                 stop.raise_if_asked(f"after step {done}, which is saved")
+            if is_last:
+                break
     return state
 
 
@@ -185,6 +219,13 @@ def use_compile_cache() -> None:
     jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
+def finite(metrics: dict[str, float] | None) -> dict[str, float | None] | None:
+    """Return metrics, where there are any, as JSON can hold them: None for what is infinite or no number."""
+    return (
+        None if metrics is None else {name: value if math.isfinite(value) else None for name, value in metrics.items()}
+    )
 
 
 def check_vocabulary(rows: int, tokens: int) -> None:

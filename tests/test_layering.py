@@ -26,6 +26,7 @@ FLOORS: Mapping[int, tuple[str, ...]] = {
         "amounts",
         "atomic",
         "cache",
+        "changes",
         "config",
         "console",
         "contradictions",

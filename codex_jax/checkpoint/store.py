@@ -158,7 +158,7 @@ class Checkpointer:
         try:
             self.close()
         except TrainingStopped as stopped:
-            if error is None:
+            if not isinstance(error, Exception):  # none at all, or what only leaves the block
                 raise
             error.add_note(str(stopped))  # the first failure is the one to report
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from codex_jax import config, overrides, rundir, schema, sharding, trees
+from codex_jax import changes, config, overrides, rundir, schema, sharding, trees
 from codex_jax.checkpoint import store
 from codex_jax.checkpoint.store import Found
 from codex_jax.encoders import reading
@@ -191,16 +191,18 @@ def checkpoint(run: Path, step: int | None) -> Found:
 def settings_of(run: Path, written: dict[str, Any], found: Found, pairs: Sequence[tuple[str, str]]) -> config.Config:
     """Return the settings of the run with those changed that may, and the seed of the data that the checkpoint has."""
     saved = found.meta["settings"]
-    if changed := rundir.changes(saved, written):
-        raise AssetError("\n".join([f"{run / 'config.json'} is not of the run of checkpoint {found.step}:", *changed]))
+    allowed = written.get("checkpoint", {}).get("allow_change", ())  # of a run that has not saved since it went on so
+    if changed := changes.beyond(changes.of_settings(saved, written), allowed):
+        said = f"{run / 'config.json'} is not of the run of checkpoint {found.step}:"
+        raise AssetError("\n".join([said, *changes.lines(changed)]))
     try:
         settings = config.resolve(overrides.change(dict(schema.flatten(written)), pairs))
     except ConfigError as error:
         if pairs:
             raise
         raise AssetError(f"{run / 'config.json'} is not what this version reads: {error}") from error
-    if changed := rundir.changes(saved, config.to_dict(settings)):
-        raise ConfigError("\n".join(["a run is opened with the settings it was made with:", *changed]))
+    if changed := changes.beyond(changes.of_settings(saved, config.to_dict(settings)), allowed):
+        raise ConfigError("\n".join(["a run is opened with the settings it was made with:", *changes.lines(changed)]))
     # The variable CODEX_DATA_SEED may be another one by now, and the order decides nothing here.
     seed = found.data_state.get("fingerprint", {}).get("data.seed", -1)
     return dataclasses.replace(settings, data=dataclasses.replace(settings.data, seed=seed))

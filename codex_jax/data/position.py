@@ -3,18 +3,23 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from codex_jax import schema
+from codex_jax import changes
+from codex_jax.changes import Change
 from codex_jax.errors import AssetError
+
+
+OTHER_DATA = "the saved position is one in other data:"
+WAY_OUT = "put them back, begin a new workdir"
+
+
+def differences(state: Mapping[str, Any], fingerprint: Mapping[str, Any]) -> dict[str, Change]:
+    """Return what decides about the data and is not as it was when the position `state` was saved."""
+    return changes.of_content(state.get("fingerprint", {}), fingerprint)
 
 
 def check(state: Mapping[str, Any], fingerprint: Mapping[str, Any], numbers: Sequence[str]) -> None:
     """Raise AssetError, naming what differs, unless `state` is one of this fingerprint and has these numbers."""
-    there = state.get("fingerprint", {})
-    changed = [name for name in sorted({*there, *fingerprint}) if there.get(name) != fingerprint.get(name)]
-    if changed:
-        pairs = [(name, schema.shown(there.get(name)), schema.shown(fingerprint.get(name))) for name in changed]
-        listing = "".join(f"\n  {name}: {before}, now {now}" for name, before, now in pairs)
-        raise AssetError(f"the saved position is one in other data:{listing}\nput them back, or begin a new workdir")
+    changes.refuse(differences(state, fingerprint), (), AssetError, OTHER_DATA, WAY_OUT)
     for name in numbers:
         if type(state.get(name)) is not int or state[name] < 0:
             raise AssetError(f"the saved position has {name}={state.get(name)!r}; resume from an older checkpoint")

@@ -17,11 +17,11 @@ from codex_jax.hosts.team import Team
 from codex_jax.signals import StopRequest
 
 
-_PROCESSES = 1 << 24  # a signal and a process in one number: number = signal * _PROCESSES + process
+_PROCESSES = 1 << 24  # a signal and a process in one number, signal * _PROCESSES + process; a request is below it
 
 
 class Stopping:
-    """Asks, at each step, whether a signal came to any process."""
+    """Asks, at each step, whether a signal came to any process, or the first one asks for something."""
 
     def __init__(self, team: Team, mesh: Mesh, stop: StopRequest) -> None:
         self._team, self._stop = team, stop
@@ -29,23 +29,25 @@ class Stopping:
         self._gather = jax.jit(lambda flags_D: flags_D, out_shardings=NamedSharding(mesh, P()))
         self._pending: jax.Array | None = None
 
-    def is_asked(self) -> bool:
-        """Return whether to stop after the step that was just dispatched; all processes get the same answer.
+    def after_step(self, request: int) -> tuple[bool, int]:
+        """Return whether to stop after the step that was just dispatched, and what the first process asks for.
 
+        `request` is a small number, of this process; that of the first counts. All processes get the same answer.
         Raises the error of another process that failed.
         """
         if self._team.count == 1:
-            return bool(self._stop.signal)
+            return bool(self._stop.signal), request
         self._team.raise_if_failed()
-        pending, self._pending = self._pending, self._send()
+        pending, self._pending = self._pending, self._send(request if self._team.is_first else 0)
         asked = int(np.max(pending)) if pending is not None else 0
-        if asked:
-            number, process = divmod(asked, _PROCESSES)
-            self._stop.signal = f"{signal.Signals(number).name} to process {process}"
-        return bool(asked)
+        if asked < _PROCESSES:
+            return False, asked
+        number, process = divmod(asked, _PROCESSES)
+        self._stop.signal = f"{signal.Signals(number).name} to process {process}"
+        return True, 0
 
-    def _send(self) -> jax.Array:
+    def _send(self, request: int) -> jax.Array:
         name = self._stop.signal
-        flag = signal.Signals[name] * _PROCESSES + self._team.index if name else 0
+        flag = signal.Signals[name] * _PROCESSES + self._team.index if name else request
         own_D = np.full(jax.local_device_count(), flag, np.int32)
         return self._gather(jax.make_array_from_process_local_data(self._split, own_D))

@@ -8,7 +8,8 @@ from typing import Any
 
 import jax
 
-from codex_jax import amounts, config, digest, rundir
+from codex_jax import amounts, changes, config, rundir
+from codex_jax.changes import Change
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
@@ -33,19 +34,13 @@ def open_run(
     program: Program,
     tokenizer: Tokenizer,
     mixture: Mixture,
-    content: Mapping[str, str],
+    digests: Mapping[str, str],
 ) -> dict[str, Any]:
     """Write provenance.json and the tokenizer, and tell the user what is trained on what.
 
-    `content` are the digests of data and weights, '' for random ones. Returns what the first event of each process
-    carries, since provenance.json tells of the latest one only.
+    `digests` are those of settings, data, tokenizer, policy and, where there are any, weights. Returns what the first
+    event of each process carries, since provenance.json tells of the latest one only.
     """
-    digests = {
-        "config": digest.of_json(config.to_dict(settings)),
-        **{name: sha256 for name, sha256 in content.items() if sha256},
-        "tokenizer": tokenizer.digest,
-        "safety": guard.content(),
-    }
     record = guard.outward(provenance.collect(argv=sys.argv, digests=digests, code=Path(__file__).parent))
     rundir.write_json(workdir / "provenance.json", record)
     tokenizer.save(workdir / "tokenizer")
@@ -58,8 +53,8 @@ def open_run(
     if trained < parameters:
         percent = 100 * trained / parameters
         say(f"trained    {trained:,} of them ({percent:.2g} %), {parameters - trained:,} are frozen")
-    if content["weights"]:
-        say(f"weights    sha256 {content['weights'][:12]}, {model.weights}")
+    if "weights" in digests:
+        say(f"weights    sha256 {digests['weights'][:12]}, {model.weights}")
     for part in mixture:
         share = f", weight {float(part.weight):g}" if part.weight else ""
         name = f"{part.name}: " if settings.data.mix else ""
@@ -77,7 +72,7 @@ def open_run(
         "trained_parameters": trained,
         "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},
         "tokenizer": _tokenizer(settings.tokenizer, tokenizer),
-        **({"weights": _weights(model.weights, content["weights"])} if content["weights"] else {}),
+        **({"weights": _weights(model.weights, digests["weights"])} if "weights" in digests else {}),
     }
 
 
@@ -115,17 +110,25 @@ def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held
 
 
 def resume_run(
-    writer: Writer, made_with: Mapping[str, Any], step: int, num_steps: int, skipped: Sequence[tuple[int, str]]
+    writer: Writer,
+    made_with: Mapping[str, Any],
+    step: int,
+    skipped: Sequence[tuple[int, str]],
+    recorder: Recorder,
+    changed: Mapping[str, Change],
 ) -> None:
-    """Write down, and say, where the run goes on and which checkpoints were passed over."""
+    """Write down, and say, where the run goes on, which checkpoints were passed over and what has changed since."""
     writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped], **made_with})
     _record_bypass(writer, made_with, step)
     for other, reason in skipped:
         warn(f"checkpoint {other} is not used: {reason}")
-    if step == num_steps:
-        say(f"finished   at step {step} already; to train longer, take another --workdir")
+    if changed:
+        writer.event("run.changed", step, {"changes": {name: one._asdict() for name, one in changed.items()}})
+        warn("\n".join(["checkpoint.allow_change lets this run go on with", *changes.lines(changed)]))
+    if recorder.over:
+        say(f"finished   at step {step} already: {recorder.over}")
     else:
-        say(f"resume     from step {step} of {num_steps}")
+        say(f"resume     from step {step} of {recorder.num_steps}")
 
 
 def _record_bypass(writer: Writer, made_with: Mapping[str, Any], step: int) -> None:
@@ -150,7 +153,8 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
         with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
             _end(writer, workdir, recorder.step, {"status": status, "reason": str(error)})
         raise
-    facts, path = _end(writer, workdir, recorder.step, {"status": "finished"})
+    reason = {"reason": recorder.over} if recorder.step < recorder.num_steps else {}
+    facts, path = _end(writer, workdir, recorder.step, {"status": "finished", **reason})
     say("")
     say(progress.summary_table([*_results(facts, recorder.step), ("report", str(path))]))
 

@@ -31,6 +31,17 @@ def rewinds(workdir: Path) -> list[list[int]]:
     return [row["batches"] for row in ledger.read(path) if row["event"] == REWOUND] if path.exists() else []
 
 
+def ended_early(settings: config.Config, totals: Totals) -> str:
+    """Say why training ends though steps are left, '' when it does not."""
+    patience, since = settings.eval.patience, totals.evaluations_since_best
+    if not patience or since < patience:
+        return ""
+    return (
+        f"validation {settings.checkpoint.best_metric} got no better in {since} evaluations, which is "
+        f"eval.patience={patience}"
+    )
+
+
 class Health:
     """Judges each step; `rewinds` are those of the run so far."""
 

@@ -12,7 +12,7 @@ from codex_jax.data.batch import Batch
 from codex_jax.data.pipeline import Stream
 from codex_jax.data.report import Blocked, Report
 from codex_jax.errors import CodexError
-from codex_jax.journal import accounts
+from codex_jax.journal import accounts, health
 from codex_jax.journal.health import Health
 from codex_jax.journal.totals import Totals
 from codex_jax.models import build
@@ -66,6 +66,18 @@ class Recorder:
         self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
         self._began = self._since = time.perf_counter()
         self._waited = 0.0
+
+    @property
+    def num_steps(self) -> int:
+        """The step training ends at, unless it ends early."""
+        return self._settings.train.num_steps
+
+    @property
+    def over(self) -> str:
+        """Why there is nothing left to train, '' while there is."""
+        if self._step == self.num_steps:
+            return "that is train.num_steps; to train longer, raise and allow it, or take another --workdir"
+        return health.ended_early(self._settings, self.totals)
 
     @property
     def step(self) -> int:
@@ -129,8 +141,10 @@ class Recorder:
             self._write_speed(step, row["loss"])
 
     def evaluated(self, step: int, metrics: Mapping[str, float], sample: Verdict) -> None:
-        """Write down an evaluation and what may be seen of a sample."""
+        """Write down an evaluation and what may be seen of a sample, and count it for `over`."""
         shown = sample.shown
+        options = self._settings.checkpoint
+        self._health.is_better(metrics[options.best_metric], options.best_mode)
         self._writer.scalars(step, "validation", metrics)
         if self.totals.safety:
             self._writer.scalars(step, "safety", self.totals.safety)

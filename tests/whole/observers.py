@@ -11,10 +11,12 @@ import jax
 import numpy as np
 import psutil
 
-from codex_jax import config, sharding
+from codex_jax import changes, config, sharding
+from codex_jax.changes import Change
 from codex_jax.checkpoint import document, manifest, retention
+from codex_jax.checkpoint.occasions import Occasions
 from codex_jax.data import pipeline, stores
-from codex_jax.errors import CodexError
+from codex_jax.errors import CodexError, ConfigError
 from codex_jax.generation import samples
 from codex_jax.hosts import join
 from codex_jax.journal import health
@@ -257,3 +259,24 @@ def verdicts(settings: config.Config) -> list[str]:
     except (CodexError, health.GoBack) as end:
         listener.events.append(type(end).__name__)
     return listener.events
+
+
+def asks_to_save(settings: config.Config) -> int:
+    """What is asked for when a tenth of a second has passed since the last save."""
+    occasions = Occasions(Path("nowhere"), Path("nowhere"), settings.checkpoint, lambda decide: decide())
+    time.sleep(0.1)
+    return occasions.request()
+
+
+def lets_through(settings: config.Config) -> str:
+    """What is said when the run goes on with another seed."""
+    try:
+        changes.refuse({"run.seed": Change(0, 1)}, settings.checkpoint.allow_change, ConfigError, "", "")
+        return "nothing"
+    except ConfigError as error:
+        return str(error)
+
+
+def ends(settings: config.Config) -> str:
+    """What is said of a run that got no better in two evaluations."""
+    return health.ended_early(settings, Totals(best=1.0, evaluations_since_best=2))

@@ -153,6 +153,11 @@ def replayed_events(workdir: Path) -> list[dict[str, Any]]:
     return [{key: row[key] for key in row if key not in unlike} for row in rows if row["event"].startswith(kept)]
 
 
+def steps(workdir: Path) -> list[int]:
+    """Return the steps that are saved, in order."""
+    return sorted(int(path.name) for path in (workdir / "checkpoints").iterdir() if path.name.isdecimal())
+
+
 def state_digest(workdir: Path, step: int) -> str:
     """Return a digest over the name and every byte of every array of a checkpoint, and of its data position."""
     directory = workdir / "checkpoints" / str(step)
