@@ -151,8 +151,13 @@ def changes(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return [
         f"  {name}: {schema.shown(old.get(name))} in the checkpoint, {schema.shown(new.get(name))} now"
         for name in sorted(old.keys() | new.keys())
-        if old.get(name) != new.get(name) and not any(re.search(pattern, name) for pattern in MAY_CHANGE)
+        if old.get(name) != new.get(name) and decides(name)
     ]
+
+
+def decides(name: str) -> bool:
+    """Return whether a setting decides the numbers of a run."""
+    return not any(re.search(pattern, name) for pattern in MAY_CHANGE)
 
 
 def read_settings(workdir: Path) -> dict[str, Any]:
