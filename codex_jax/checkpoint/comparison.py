@@ -82,14 +82,16 @@ def _leaves(one: Found, other: Found) -> Iterator[Unlike]:
 
 def _unlike(name: str, a: np.ndarray, b: np.ndarray) -> Unlike | None:
     flat, other = a.reshape(-1), b.reshape(-1)
-    differ, largest = 0, None
+    differ = 0
+    largest: float | None = None
     for at in range(0, flat.size, _SLAB):
         x, y = flat[at : at + _SLAB], other[at : at + _SLAB]
         unequal = (x.view(np.uint8) != y.view(np.uint8)).reshape(x.size, -1).any(axis=1)
         differ += int(unequal.sum())
         with np.errstate(all="ignore"):
             gaps = np.abs(x[unequal].astype(np.float64) - y[unequal].astype(np.float64))
-        largest = max([*([] if largest is None else [largest]), *gaps[np.isfinite(gaps)].tolist()], default=None)
+        if (finite := gaps[np.isfinite(gaps)]).size:
+            largest = max(largest or 0.0, float(finite.max()))
     return Unlike(name, differ, flat.size, largest, "") if differ else None
 
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -45,7 +46,10 @@ def listed(run: Path, rules: Rules, *, verify: bool) -> dict[str, Any]:
     times = _times(run)
     metas, rows = dict[int, Meta](), []
     for step in layout.steps(root):
-        row, meta = _row(layout.path_of(root, step), step, times, verify=verify)
+        directory = layout.path_of(root, step)
+        row, meta = _row(directory, step, times, verify=verify)
+        if meta is None and not os.path.lexists(directory):  # the trainer at work has just deleted it
+            continue
         rows.append(row)
         if meta is not None:
             metas[step] = meta
@@ -88,7 +92,10 @@ def verified(path: Path, step: int | None) -> list[dict[str, Any]]:
         raise AssetError(f"{root} has no checkpoint yet")
     if step is not None and step not in steps:
         store.find(root, step)  # says which there are
-    return [_verified(layout.path_of(root, one)) for one in (steps if step is None else [step])]
+    directories = [layout.path_of(root, one) for one in (steps if step is None else [step])]
+    rows = [_verified(directory) for directory in directories]
+    # What a trainer at work has deleted meanwhile is not damaged.
+    return [row for row, directory in zip(rows, directories, strict=True) if row["ok"] or os.path.lexists(directory)]
 
 
 def _verified(directory: Path) -> dict[str, Any]:
