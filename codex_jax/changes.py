@@ -36,7 +36,12 @@ def of_settings(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, 
     old, new = dict(schema.flatten(before)), dict(schema.flatten(now))
     known = dict(schema.flatten(config.to_dict(config.Config())))
     found = of_content({**{name: known[name] for name in known.keys() - old.keys()}, **old}, new)
-    return {name: one for name, one in found.items() if not any(re.search(pattern, name) for pattern in MAY_CHANGE)}
+    return {name: one for name, one in found.items() if decides(name)}
+
+
+def decides(name: str) -> bool:
+    """Return whether a setting decides the numbers of a run."""
+    return not any(re.search(pattern, name) for pattern in MAY_CHANGE)
 
 
 def of_content(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Change]:

@@ -4,12 +4,15 @@ Orbax gets a flat dict of plain arrays: names are those of `trees.name`, typed P
 arrays without elements, which it cannot hold, are left out and made anew. What is on disk depends on no class of ours.
 """
 
+import contextlib
 import functools
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import orbax.checkpoint as ocp
 
 from codex_jax import trees
@@ -61,6 +64,26 @@ def restore(directory: Path, target: trees.PyTree) -> trees.PyTree:
         read = orbax.restore(directory.absolute(), args=ocp.args.PyTreeRestore(item=plain, restore_args=arguments))
     filled = [_like(leaf, read.get(name)) for name, leaf in named]
     return jax.tree.unflatten(jax.tree.structure(target), filled)
+
+
+@contextlib.contextmanager
+def opened(directory: Path) -> Iterator[Callable[[str], np.ndarray]]:
+    """Give a function that reads one array by its name, whole and into memory; of a key its raw words.
+
+    An array without elements has no name here. Raises whatever Orbax raises.
+    """
+    noise.suppress()
+    with ocp.Checkpointer(ocp.PyTreeCheckpointHandler(use_ocdbt=True)) as orbax:
+
+        def read(name: str) -> np.ndarray:
+            wanted = ocp.args.PyTreeRestore(
+                item={name: 0},
+                restore_args={name: ocp.RestoreArgs(restore_type=np.ndarray)},
+                partial_restore=True,
+            )
+            return np.asarray(orbax.restore(directory.absolute(), args=wanted)[name])
+
+        yield read
 
 
 def _handler() -> ocp.PyTreeCheckpointHandler:

@@ -35,6 +35,17 @@ def steps(root: Path) -> list[int]:
     return sorted((int(name) for name in _names(root) if _STEP.fullmatch(name)), reverse=True)
 
 
+def is_step(name: str) -> bool:
+    """Return whether a name is that of a checkpoint."""
+    return bool(_STEP.fullmatch(name))
+
+
+def beside(root: Path) -> list[Path]:
+    """Return what lies beside the checkpoints and has to do with one: `leftovers`, and damaged ones moved aside."""
+    aside = (root / name for name in _names(root) if is_step(name.partition(".")[0]) and DAMAGED in name)
+    return sorted([*leftovers(root), *aside])
+
+
 def leftovers(root: Path) -> list[Path]:
     """Return the directories that a killed save or a killed deletion left behind."""
     found = []

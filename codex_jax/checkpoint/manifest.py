@@ -31,6 +31,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Damaged(AssetError):
+    """A directory is not as its manifest lists it."""
+
+    problems: list[str]
+    """one for each file that is wrong; the message has the first few"""
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
     """One file of a directory."""
@@ -229,7 +236,9 @@ def _in_threads(function: Callable[[T], R], items: Sequence[T]) -> list[R]:
         return list(pool.map(function, items))
 
 
-def _refusal(directory: Path, problems: list[str]) -> AssetError:
+def _refusal(directory: Path, problems: list[str]) -> Damaged:
     more = len(problems) - MAX_LISTED_PROBLEMS
     listed = problems[:MAX_LISTED_PROBLEMS] + ([f"and {more} more"] if more > 0 else [])
-    return AssetError(f"{directory}: " + "; ".join(listed))
+    made = Damaged(f"{directory}: " + "; ".join(listed))
+    made.problems = problems
+    return made

@@ -13,12 +13,14 @@ from codex_jax.errors import ConfigError, Interrupted
 
 # Each is a file of this room with a click group, or a command, of the same name; imported when it is asked for.
 NOUNS = {
+    "checkpoint": "list, verify, prune and compare checkpoints",
     "classify": "which class texts are of, by a model trained for it",
     "data": "make, verify, split and show what is trained on",
     "embed": "texts to vectors that say how alike they are",
     "evaluate": "how good a run is on all of its held-out documents",
     "generate": "continue a prompt with a trained model",
     "model": "list, show, check, download, export and merge models",
+    "run": "compare two runs",
     "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }

@@ -24,6 +24,7 @@ pytestmark = pytest.mark.infra
 def test_restore_equals_saved_bits_on_any_devices(
     root: Path, save: Callable[..., list[int]], saved_on: int, restored_on: int
 ) -> None:
+    """A-CKP-13."""
     state = examples.make(7, examples.mesh(saved_on))
     save(7, devices=saved_on)
     found = store.find_newest(root)

@@ -1,4 +1,4 @@
-"""docs/finetuning.md, docs/models.md and docs/generation.md, followed word for word, one after another."""
+"""The pages on fine-tuning, models, generation and checkpoints, followed word for word, one after another."""
 
 import os
 import re
@@ -54,6 +54,14 @@ def test_every_command_of_the_pages_works(checkout: Path, main_env: dict[str, st
     assert len(models) > 5 and again == FIRST and writing
     follow(checkout, main_env, [*models, *writing])
     assert (checkout / "tuned" / "model.safetensors").is_file()
+
+
+def test_commands_for_checkpoints_work(checkout: Path, main_env: dict[str, str]) -> None:
+    first, *rest = commands("checkpoints.md")
+    assert first == FIRST and len(rest) > 7
+    follow(checkout, main_env, [f"{first} --config.train.num_steps=30"])
+    shutil.copytree(checkout / "runs/gpt2-tiny", checkout / "runs/copy")
+    follow(checkout, main_env, [line.replace("checkpoints/900", "checkpoints/30") for line in rest])
 
 
 def test_peft_has_the_logits_of_the_merged_model(checkout: Path, torch_oracle: ModuleType) -> None:
