@@ -134,6 +134,14 @@ class Parallel:
 class Checkpoint:
     every_steps: int = knob(100, "steps between checkpoints; the last step is always saved", low=1)
     keep_last: int = knob(2, "newest checkpoints to keep", low=1)
+    on_failure: str = knob(
+        "stop",
+        "when a checkpoint cannot be saved: stop, or go_on, trying the next, with exit code 4 if the last failed, too",
+        choices=("stop", "go_on"),
+    )
+    max_secs: float = knob(
+        3600.0, "longest that a save may take, in seconds; one that takes longer hangs, and ends the process", low=0.1
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

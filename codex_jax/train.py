@@ -14,7 +14,7 @@ import jax
 import numpy as np
 
 from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import room, saving, store
 from codex_jax.data import pipeline
 from codex_jax.encoders import classifying, filling
 from codex_jax.errors import ConfigError
@@ -93,6 +93,9 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         alike.check_weights(team, weights)
         begun, frozen = beginning.load(settings, model, resumed=found is not None)
 
+        if team.is_first and start < num_steps:
+            room.check(workdir / "checkpoints", model.target, settings.checkpoint.keep_last)
+
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
@@ -122,11 +125,13 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         if team.is_first:
             stack.enter_context(dossier.ending(writer, workdir, recorder))
         saver = stack.enter_context(
-            store.Checkpointer(
+            saving.Checkpointer(
                 workdir / "checkpoints",
                 settings.checkpoint.keep_last,
                 lambda step, manifest: recorder.saved(step, manifest.root, manifest.num_bytes),
                 verified=found,
+                on_failed=recorder.not_saved,
+                policy=saving.policy(settings.checkpoint),
             )
         )
         dossier.name_leftovers(saver.removed)

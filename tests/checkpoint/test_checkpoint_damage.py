@@ -11,7 +11,7 @@ import checkpoint_examples as examples
 import pytest
 
 from codex_jax import digest
-from codex_jax.checkpoint import manifest, store
+from codex_jax.checkpoint import manifest, saving, store
 from codex_jax.errors import AssetError, TrainingStopped
 
 
@@ -211,7 +211,7 @@ def test_intact_step_with_other_contents_is_not_overwritten(root: Path, save: Ca
     save(1)
     state = examples.make(1, examples.mesh(1))
     with (
-        store.Checkpointer(root, 1, lambda *_: None) as checkpointer,
+        saving.Checkpointer(root, 1, lambda *_: None) as checkpointer,
         pytest.raises(TrainingStopped, match="with other contents"),
     ):
         checkpointer.save(1, state, {"next": 2}, {})

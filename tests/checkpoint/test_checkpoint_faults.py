@@ -1,6 +1,5 @@
 """Kills, full disks and vanished directories: what was acknowledged stays, what was not leaves no trace."""
 
-import functools
 import os
 import random
 import shutil
@@ -12,27 +11,13 @@ from pathlib import Path
 
 import checkpoint_examples as examples
 import pytest
+from disk_faults import SAVER, acknowledged, cannot_mount
 
-from codex_jax.checkpoint import layout, manifest, retention, store
+from codex_jax.checkpoint import layout, manifest, retention, saving, store
 from codex_jax.errors import AssetError, TrainingStopped
 
 
 pytestmark = pytest.mark.infra
-
-SAVER = Path(__file__).with_name("saver.py")
-
-
-@functools.cache
-def cannot_mount() -> str:
-    """Return why this machine cannot give a test a disk of its own, or ''."""
-    if shutil.which("unshare") is None:
-        return "there is no unshare command"
-    tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, text=True)
-    return "" if tried.returncode == 0 else f"unshare -rm mount -t tmpfs: {tried.stderr.strip()}"
-
-
-def acknowledged(output: str) -> list[int]:
-    return [int(line.split()[1]) for line in output.splitlines() if line.startswith("saved ")]
 
 
 def check_restores(root: Path, step: int) -> None:
@@ -83,13 +68,13 @@ def test_kill_during_the_first_save_begins_again(root: Path, save: Callable[...,
     (root / "1").rename(root / "1.saving")
     (root / "1.saving" / manifest.NAME).unlink()
     assert store.find_newest(root) is None
-    with store.Checkpointer(root, 1, lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, 1, lambda *_: None) as checkpointer:
         assert checkpointer.removed == ["1.saving"]
     assert save(1) == [1]
 
 
 def test_file_limit_in_a_save_ends_in_one_message(root: Path) -> None:
-    ran = subprocess.run([sys.executable, SAVER, root, "1", "3", "50000"], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, SAVER, root, "1", "3", "--file-size=50000"], capture_output=True, text=True)
     assert ran.returncode == TrainingStopped.exit_code
     assert ran.stderr.count("\n") == 1
     assert ran.stderr.startswith(
@@ -128,7 +113,7 @@ def test_full_disk_keeps_older_checkpoints(tmp_path: Path, limit: str) -> None:
 
 def test_vanished_root_is_reported_and_does_not_hang(root: Path) -> None:
     state = examples.make(1, examples.mesh(1))
-    with store.Checkpointer(root, 2, lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, 2, lambda *_: None) as checkpointer:
         checkpointer.save(1, state, {}, {})
         checkpointer.close()
         shutil.rmtree(root)
@@ -139,7 +124,7 @@ def test_vanished_root_is_reported_and_does_not_hang(root: Path) -> None:
 def test_next_save_works_after_a_failed_one(root: Path, save: Callable[..., list[int]]) -> None:
     state = examples.make(1, examples.mesh(1))
     acknowledged: list[int] = []
-    with store.Checkpointer(root, 2, lambda step, _: acknowledged.append(step)) as checkpointer:
+    with saving.Checkpointer(root, 2, lambda step, _: acknowledged.append(step)) as checkpointer:
         shutil.rmtree(root)
         with pytest.raises(TrainingStopped):
             checkpointer.save(1, state, {}, {})
@@ -155,7 +140,7 @@ def test_failing_acknowledgement_stops_training_and_keeps_the_checkpoint(root: P
 
     with (
         pytest.raises(TrainingStopped, match=r"1 is saved, but recording it .* No space left on device"),
-        store.Checkpointer(root, 2, refuse) as checkpointer,
+        saving.Checkpointer(root, 2, refuse) as checkpointer,
     ):
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {"next": 1}, {})
     found = store.find_newest(root)
@@ -168,7 +153,7 @@ def test_failed_save_does_not_hide_the_error_that_ended_training(root: Path) -> 
 
     with (
         pytest.raises(KeyError) as caught,
-        store.Checkpointer(root, 2, refuse) as checkpointer,
+        saving.Checkpointer(root, 2, refuse) as checkpointer,
     ):
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {}, {})
         raise KeyError("first")
@@ -180,7 +165,7 @@ def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="Not a directory"):
         store.find_newest(tmp_path / "file")
     with pytest.raises(AssetError, match="File exists"):
-        store.Checkpointer(tmp_path / "file", 1, lambda *_: None)
+        saving.Checkpointer(tmp_path / "file", 1, lambda *_: None)
     assert store.find_newest(tmp_path / "missing") is None
 
 
@@ -234,7 +219,7 @@ def test_everything_is_flushed_before_it_is_acknowledged(root: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", fsync)
     seen: list[set[str]] = []
-    with store.Checkpointer(root, 1, lambda *_: seen.append(set(flushed))) as checkpointer:
+    with saving.Checkpointer(root, 1, lambda *_: seen.append(set(flushed))) as checkpointer:
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {}, {})
     made = root / "1"
     names = {str(path.relative_to(root)) for path in made.rglob("*")} | {"1"}

@@ -153,6 +153,8 @@ EFFECTS: dict[str, Effect] = {
     "parallel.num_processes": Effect(3, observers.meeting, {**UNMET, "parallel.process_index": 0, **FREE_PORT}),
     "parallel.process_index": Effect(0, observers.meeting, {**UNMET, **FREE_PORT}),
     "parallel.wait_secs": Effect(0.2, observers.meeting, UNMET),
+    "checkpoint.on_failure": Effect("go_on", observers.failing_save),
+    "checkpoint.max_secs": Effect(0.2, observers.hanging_save),
     "eval.num_batches": Effect(1, observers.validation),
     "generate.prompt": Effect("the model", observers.sample),
     "generate.num_tokens": Effect(6, observers.sample),
