@@ -1,9 +1,10 @@
-/* Preloaded, it kills its process at a chosen call to the file system, or sets its clock back.
+/* Preloaded, it kills or stops its process at a chosen call to the file system, or sets its clock back.
 
    DISK_ROOT      only calls whose path begins so are counted and logged
    DISK_LOG       a file that gets a line for each of them: its name and its path
    DISK_KILL_AT   SIGKILL instead of the call of this number, from 1
    DISK_KILL_ON   NAME:END, SIGKILL instead of the first call NAME whose path ends so
+   DISK_HANG_ON   the same, but the thread waits for ever
    CLOCK_BACK     seconds by which the time of day is too early */
 
 #define _GNU_SOURCE
@@ -45,6 +46,7 @@ static int ends_so(const char *name, const char *path, const char *wanted) {
 
 static void met(const char *name, const char *path) {
     const char *root = getenv("DISK_ROOT"), *at = getenv("DISK_KILL_AT"), *on = getenv("DISK_KILL_ON");
+    const char *hang = getenv("DISK_HANG_ON");
     if (!root || strncmp(path, root, strlen(root)) != 0)
         return;
     int number = atomic_fetch_add(&calls, 1) + 1;
@@ -52,6 +54,8 @@ static void met(const char *name, const char *path) {
         note(name, path);
     if ((at && number == atoi(at)) || (on && ends_so(name, path, on)))
         die();
+    while (hang && ends_so(name, path, hang))
+        pause();
 }
 
 static void met_at(const char *name, int directory, const char *path) {

@@ -40,8 +40,8 @@ def killed_at(root: Path, first: int, delay: float, output: Path) -> tuple[list[
     return output.read_text().splitlines()[0].split()[1:], acknowledged(output.read_text())[-1]
 
 
-def check_kills(root: Path, kills: int, output: Path) -> None:
-    generator = random.Random(0)
+def check_kills(root: Path, kills: int, output: Path, seed: int = 0) -> None:
+    generator = random.Random(seed)
     step, leftovers = 0, list[str]()
     for _ in range(kills):
         removed, last = killed_at(root, step + 1, generator.uniform(0, 0.3), output)
@@ -60,7 +60,11 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(root: Path, tmp_path:
 
 @pytest.mark.slow
 def test_kill_at_many_random_moments_loses_nothing_acknowledged(root: Path, tmp_path: Path) -> None:
-    check_kills(root, 20, tmp_path / "output")
+    kills = int(os.environ.get("TEST_KILLS", "20"))
+    seed = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"{kills} kills, TEST_SEED={seed}")
+    check_kills(root, kills, tmp_path / "output", seed)
+    print(f"{kills} of {kills} lost nothing")
 
 
 def test_kill_during_the_first_save_begins_again(root: Path, save: Callable[..., list[int]]) -> None:

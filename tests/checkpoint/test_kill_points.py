@@ -32,11 +32,6 @@ store.restore(found, examples.target(like, examples.mesh(1)))
 
 
 @pytest.fixture(scope="module")
-def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return disk_faults.library(tmp_path_factory.mktemp("library"))
-
-
-@pytest.fixture(scope="module")
 def two_saved(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Checkpoints of steps 1 and 2, of which the third save deletes one."""
     root = tmp_path_factory.mktemp("two") / "checkpoints"
