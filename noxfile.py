@@ -28,6 +28,14 @@ def slow(session: nox.Session) -> None:
     session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
 
 
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Every fault of disks and kills, the long tests too: 200 random kills of a saver, whose seed -rP prints."""
+    install(session)
+    where = ["tests/checkpoint", "tests/whole/test_resume.py", "tests/whole/test_storage_run.py", *session.posargs]
+    session.run("python", "-m", "pytest", "-m", "infra", "-rP", *where, env={"TEST_KILLS": "200"})
+
+
 @nox.session(python="3.12")
 def beam(session: nox.Session) -> None:
     """The store built by Apache Beam, whose own bounds rule out what is locked."""

@@ -84,6 +84,12 @@ _RULES = (
         "generate.num_tokens={} leaves no room for a prompt in model.context_length={}",
     ),
     _Rule(
+        # Of a save that failed in one process alone the others would hear by a timeout.
+        ("checkpoint.on_failure", "parallel.coordinator"),
+        lambda on_failure, coordinator: on_failure == "stop" or not coordinator,
+        "checkpoint.on_failure={} is for a run of one process, but parallel.coordinator={}: leave one of them out",
+    ),
+    _Rule(
         ("safety.enabled", "safety.bypass_reason"),
         lambda enabled, reason: enabled or reason.strip(),
         f"safety.enabled=false {_REASON}",

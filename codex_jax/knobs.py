@@ -159,6 +159,14 @@ class Checkpoint:
     allow_change: tuple[str, ...] = knob(
         (), "settings, and contents of the data, that may differ from the checkpoint a run goes on from"
     )
+    on_failure: str = knob(
+        "stop",
+        "when a checkpoint cannot be saved: stop, or go_on, trying the next, with exit code 4 if the last failed, too",
+        choices=("stop", "go_on"),
+    )
+    max_secs: float = knob(
+        3600.0, "longest that a save may take, in seconds; one that takes longer hangs, and ends the process", low=0.1
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

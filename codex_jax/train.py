@@ -16,7 +16,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from codex_jax import cache, changes, config, digest, evaluate, rundir, schema, sharding, trees
-from codex_jax.checkpoint import retention, store
+from codex_jax.checkpoint import retention, room, saving, store
 from codex_jax.checkpoint.manifest import Manifest
 from codex_jax.checkpoint.occasions import Occasions
 from codex_jax.data import pipeline, position
@@ -119,6 +119,11 @@ def recipe(
         alike.check_weights(team, weights)
         begun, frozen = beginning.load(settings, model, resumed=found is not None)
 
+        if team.is_first and start < num_steps:
+            room.check(
+                workdir / "checkpoints", model.target, settings.checkpoint.keep_last + settings.checkpoint.keep_best
+            )
+
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
@@ -161,11 +166,13 @@ def recipe(
             occasions.acknowledge(step)
 
         saver = stack.enter_context(
-            store.Checkpointer(
+            saving.Checkpointer(
                 workdir / "checkpoints",
                 retention.rules(settings.checkpoint),
                 on_saved,
                 verified=found,
+                on_failed=recorder.not_saved,
+                policy=saving.policy(settings.checkpoint),
             )
         )
         dossier.name_leftovers(saver.removed)

@@ -77,6 +77,14 @@ def run_main(main_env: dict[str, str], tmp_path: Path) -> RunMain:
 
 
 @pytest.fixture(scope="session")
+def preload(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library that makes a program meet a faulty disk."""
+    import disk_faults
+
+    return disk_faults.library(tmp_path_factory.mktemp("library"))
+
+
+@pytest.fixture(scope="session")
 def torch_oracle() -> ModuleType:
     """torch, to compare with. Where it is not installed the test is skipped, or fails with CODEX_REQUIRE_ORACLE=1."""
     if importlib.util.find_spec("torch") is None:

@@ -6,7 +6,8 @@ arrays without elements, which it cannot hold, are left out and made anew. What 
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterator
+import math
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,21 +15,22 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import orbax.checkpoint as ocp
+from etils import epath
 
 from codex_jax import trees
 from codex_jax.checkpoint import leaves, noise
+from codex_jax.checkpoint.leaves import Leaf
 
 
-# Of one save, its directory and all waiting included. Orbax gives up after 20 minutes, which a slow disk may need.
-TIMEOUT_SECS = 6 * 3600
+READ_BYTES = 256 * 2**20
 
 
 class Writer:
-    """Saves one tree at a time in the background; close it."""
+    """Saves one tree at a time in the background; close it. Orbax gives up a save after `timeout_secs`."""
 
-    def __init__(self) -> None:
+    def __init__(self, timeout_secs: float) -> None:
         noise.suppress()
-        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=ocp.AsyncOptions(timeout_secs=TIMEOUT_SECS))
+        self._orbax = ocp.AsyncCheckpointer(_handler(), async_options=ocp.AsyncOptions(timeout_secs=int(timeout_secs)))
 
     def start(self, directory: Path, tree: trees.PyTree) -> None:
         """Begin to write a tree of jax arrays to `directory`, which must not exist.
@@ -84,6 +86,40 @@ def opened(directory: Path) -> Iterator[Callable[[str], np.ndarray]]:
             return np.asarray(orbax.restore(directory.absolute(), args=wanted)[name])
 
         yield read
+
+
+def not_finite(directory: Path, table: Mapping[str, Leaf]) -> list[str]:
+    """Return which of the leaves written to `directory`, listed in `table`, hold NaN or an infinite value.
+
+    They are read into this process's memory, some 256 MB at a time. Raises whatever Orbax raises.
+    """
+    noise.suppress()
+    found = []
+    # The handler alone: a Checkpointer would wait for the other processes, which do not read.
+    handler = ocp.PyTreeCheckpointHandler()
+    for names in _portions(table):
+        arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
+        some = ocp.args.PyTreeRestore(dict.fromkeys(names, 0), restore_args=arguments, partial_restore=True)
+        read = handler.restore(epath.Path(directory.absolute()), args=some)
+        found += [name for name in names if not np.isfinite(read[name]).all()]
+    handler.close()
+    return found
+
+
+def _portions(table: Mapping[str, Leaf]) -> Iterator[list[str]]:
+    """Yield the names of the leaves with elements that are floats, in portions of about READ_BYTES."""
+    names: list[str] = []
+    num_bytes = 0
+    for name, leaf in table.items():
+        if leaf.dtype.startswith("key<") or 0 in leaf.shape or not jnp.issubdtype(jnp.dtype(leaf.dtype), jnp.inexact):
+            continue
+        names.append(name)
+        num_bytes += math.prod(leaf.shape) * jnp.dtype(leaf.dtype).itemsize
+        if num_bytes >= READ_BYTES:
+            yield names
+            names, num_bytes = [], 0
+    if names:
+        yield names
 
 
 def _handler() -> ocp.PyTreeCheckpointHandler:

@@ -23,13 +23,31 @@ _ADVICE = {
 }
 
 
+class NotFinite(CodexError):
+    """The state to be saved holds NaN or infinite values."""
+
+
 def stopped(directory: Path, needed: int, error: Exception) -> TrainingStopped:
     """Return the error that ends training because a checkpoint, of about `needed` bytes, was not saved."""
-    advice = _ADVICE.get(_number(error), "see to that")
-    return TrainingStopped(
+    if isinstance(error, NotFinite):
+        return TrainingStopped(
+            f"the checkpoint {directory} was not saved: {error}. Older checkpoints are untouched; look at the data of "
+            "the steps since then, or train in another --workdir with a lower optimizer.learning_rate"
+        )
+    way_out = "run the same command again to go on from the newest"
+    return TrainingStopped(f"{_unsaved(directory, needed, error)} and {way_out}")
+
+
+def tolerated(directory: Path, needed: int, error: Exception) -> str:
+    """Return what is said when training goes on although a checkpoint was not saved."""
+    return f"{_unsaved(directory, needed, error)}. Training goes on, and the next checkpoint is tried again"
+
+
+def _unsaved(directory: Path, needed: int, error: Exception) -> str:
+    return (
         f"the checkpoint {directory} could not be saved: {_reason(error)}. It needs {amounts.size(needed)}, and "
-        f"{_free(directory)} are free there. Older checkpoints are untouched; {advice} and run the same command again "
-        "to go on from the newest"
+        f"{_free(directory)} are free there. Older checkpoints are untouched; "
+        f"{_ADVICE.get(_number(error), 'see to that')}"
     )
 
 

@@ -31,8 +31,12 @@ def _is_foreign(record: logging.LogRecord) -> bool:
 
 
 def _is_asked_for(record: logging.LogRecord) -> bool:
-    frames = traceback.walk_tb(record.exc_info[2]) if record.exc_info else ()
-    return not any("/orbax/" in frame.f_code.co_filename for frame, _ in frames)
+    if not record.exc_info:
+        return True
+    # A future of TensorStore comes from C++ and has no frames, but says where it wrote.
+    from_tensorstore = "tensorstore_spec=" in str(record.exc_info[1])
+    frames = traceback.walk_tb(record.exc_info[2])
+    return not from_tensorstore and not any("/orbax/" in frame.f_code.co_filename for frame, _ in frames)
 
 
 def _is_late_write(unraisable: "sys.UnraisableHookArgs") -> bool:

@@ -159,6 +159,10 @@ class Recorder:
         """Acknowledge a checkpoint that is on the disk as a whole."""
         self._writer.event(ledger.SAVED, step, {"digest": digest, "bytes": num_bytes})
 
+    def not_saved(self, reason: str) -> None:
+        """Write down that a checkpoint was not saved, and why."""
+        self._writer.event(ledger.NOT_SAVED, self._step, {"reason": reason})
+
     def resume_clock(self, seconds: float) -> None:
         """Leave out time that was not spent on training from its speed."""
         self._since += seconds

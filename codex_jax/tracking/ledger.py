@@ -34,6 +34,8 @@ REPLAYED = ("data.", "safety.", "sample", "step.")
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
 SAVED = "checkpoint.saved"
+# The event of one that never will be.
+NOT_SAVED = "checkpoint.failed"
 _WAY_OUT = "Put back a good copy, or move the file away to go on without its history"
 RESERVED = frozenset({"run_id", "step", "time", "event", "chain"})
 

@@ -9,7 +9,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 
 import checkpoint_examples as examples
 
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import saving
 from codex_jax.checkpoint.retention import Rules
 
 
@@ -24,7 +24,7 @@ def save(root: Path) -> Callable[..., list[int]]:
 
     def run(*steps: int, keep_last: int = 10, devices: int = 1) -> list[int]:
         acknowledged: list[int] = []
-        with store.Checkpointer(root, Rules(keep_last), lambda step, _: acknowledged.append(step)) as checkpointer:
+        with saving.Checkpointer(root, Rules(keep_last), lambda step, _: acknowledged.append(step)) as checkpointer:
             for step in steps:
                 state = examples.make(step, examples.mesh(devices))
                 checkpointer.save(step, state, {"next": step}, {"run_id": "r", "step": step})

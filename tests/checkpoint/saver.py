@@ -1,12 +1,14 @@
 """A program that saves example states one after the other and prints `saved STEP` for each acknowledgement.
 
-python saver.py ROOT FIRST LAST [FILE_SIZE_LIMIT]
+python saver.py ROOT FIRST LAST [--go-on] [--max-secs=S] [--file-size=BYTES] [--memory=BYTES] [--ballast=FILE] [--steps]
 """
 
+import argparse
 import os
 import queue
 import resource
 import sys
+import time
 from pathlib import Path
 
 
@@ -14,13 +16,35 @@ os.environ["JAX_PLATFORMS"] = "cpu"
 
 import checkpoint_examples as examples
 
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import saving
 from codex_jax.checkpoint.manifest import Manifest
 from codex_jax.checkpoint.retention import Rules
 from codex_jax.errors import CodexError
 
 
-def main(root: Path, first: int, last: int, limit: int) -> int:
+def parse() -> argparse.Namespace:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("root", type=Path)
+    parser.add_argument("first", type=int)
+    parser.add_argument("last", type=int)
+    parser.add_argument("--go-on", action="store_true")
+    parser.add_argument("--max-secs", type=float, default=3600.0)
+    parser.add_argument("--file-size", type=int, default=0, help="of the last save, at most")
+    parser.add_argument("--memory", type=int, default=0, help="that may be taken after all saves but the last")
+    parser.add_argument("--ballast", type=Path, help="a file that is deleted when a save has failed")
+    parser.add_argument("--steps", action="store_true", help="print `step` again and again while a save is under way")
+    return parser.parse_args()
+
+
+def limit(flags: argparse.Namespace) -> None:
+    if flags.file_size:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (flags.file_size, flags.file_size))
+    if flags.memory:
+        taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+        resource.setrlimit(resource.RLIMIT_AS, (taken + flags.memory, taken + flags.memory))
+
+
+def main(flags: argparse.Namespace) -> int:
     on = examples.mesh(1)
     acknowledged: queue.Queue[int] = queue.Queue()
 
@@ -28,22 +52,31 @@ def main(root: Path, first: int, last: int, limit: int) -> int:
         print("saved", step, flush=True)
         acknowledged.put(step)
 
-    with store.Checkpointer(root, Rules(2), on_saved) as checkpointer:
+    def on_failed(reason: str) -> None:
+        print("failed", reason, flush=True)
+        if flags.ballast:
+            flags.ballast.unlink(missing_ok=True)
+
+    policy = saving.Policy(flags.go_on, flags.max_secs)
+    with saving.Checkpointer(flags.root, Rules(2), on_saved, on_failed=on_failed, policy=policy) as checkpointer:
         print("removed", *checkpointer.removed, flush=True)
-        for step in range(first, last + 1):
+        for step in range(flags.first, flags.last + 1):
             checkpointer.raise_if_failed()
-            state = examples.make(step, on, width=4096)
-            if step == last and limit:
-                while acknowledged.get() < last - 1:
+            if step == flags.last and (flags.file_size or flags.memory):
+                while flags.first < flags.last and acknowledged.get() < flags.last - 1:
                     pass
-                resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+                limit(flags)
+            state = examples.make(step, on, width=10_000_000 if flags.memory and step == flags.last else 4096)
             checkpointer.save(step, state, {"next": step}, {})
+            while flags.steps and acknowledged.empty():
+                print("step", flush=True)
+                time.sleep(0.02)
     return 0
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(main(Path(sys.argv[1]), *map(int, [*sys.argv[2:], "0"][:3])))
+        sys.exit(main(parse()))
     except CodexError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         sys.exit(error.exit_code)

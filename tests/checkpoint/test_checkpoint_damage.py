@@ -11,7 +11,7 @@ import checkpoint_examples as examples
 import pytest
 
 from codex_jax import digest
-from codex_jax.checkpoint import manifest, store
+from codex_jax.checkpoint import manifest, saving, store
 from codex_jax.checkpoint.retention import Rules
 from codex_jax.errors import AssetError, TrainingStopped
 
@@ -212,9 +212,44 @@ def test_intact_step_with_other_contents_is_not_overwritten(root: Path, save: Ca
     save(1)
     state = examples.make(1, examples.mesh(1))
     with (
-        store.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer,
+        saving.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer,
         pytest.raises(TrainingStopped, match="with other contents"),
     ):
         checkpointer.save(1, state, {"next": 2}, {})
     found = store.find_newest(root)
     assert found and found.data_state == {"next": 1}
+
+
+def check_flips(directory: Path, flips: int, seed: int) -> None:
+    """Flip one bit at a time, drawn over all bytes of all files: each is found, in the right file, and put back."""
+    draw, files = random.Random(seed), files_of(directory)
+    sizes = [path.stat().st_size for path in files]
+    for _ in range(flips):
+        path = draw.choices(files, sizes)[0]
+        bit = draw.randrange(8 * path.stat().st_size)
+        flip(path, bit)
+        with pytest.raises(AssetError) as caught:
+            manifest.verify(directory)
+        assert str(path.relative_to(directory)) in str(caught.value), (seed, path, bit)
+        flip(path, bit)
+    manifest.verify(directory)
+    print(f"{flips} of {flips} flipped bits named, seed {seed}")
+
+
+def test_each_of_200_random_flipped_bits_is_named(root: Path, save: Callable[..., list[int]]) -> None:
+    save(1)
+    check_flips(root / "1", 200, seed=0)
+
+
+@pytest.mark.slow
+def test_each_of_1000_random_flipped_bits_is_named_and_passed_over(root: Path, save: Callable[..., list[int]]) -> None:
+    save(1, 2)
+    seed = random.SystemRandom().randrange(2**32)
+    check_flips(root / "2", 1000, seed)
+    draw = random.Random(seed)
+    for _ in range(200):
+        path = draw.choice(files_of(root / "2"))
+        bit = draw.randrange(8 * path.stat().st_size)
+        flip(path, bit)
+        passed_over(root, 2, str(path.relative_to(root / "2")))
+        flip(path, bit)

@@ -1,6 +1,5 @@
 """Kills, full disks and vanished directories: what was acknowledged stays, what was not leaves no trace."""
 
-import functools
 import os
 import random
 import shutil
@@ -12,28 +11,14 @@ from pathlib import Path
 
 import checkpoint_examples as examples
 import pytest
+from disk_faults import SAVER, acknowledged, cannot_mount
 
-from codex_jax.checkpoint import layout, manifest, retention, store
+from codex_jax.checkpoint import layout, manifest, retention, saving, store
 from codex_jax.checkpoint.retention import Rules
 from codex_jax.errors import AssetError, TrainingStopped
 
 
 pytestmark = pytest.mark.infra
-
-SAVER = Path(__file__).with_name("saver.py")
-
-
-@functools.cache
-def cannot_mount() -> str:
-    """Return why this machine cannot give a test a disk of its own, or ''."""
-    if shutil.which("unshare") is None:
-        return "there is no unshare command"
-    tried = subprocess.run(["unshare", "-rm", "mount", "-t", "tmpfs", "t", "/mnt"], capture_output=True, text=True)
-    return "" if tried.returncode == 0 else f"unshare -rm mount -t tmpfs: {tried.stderr.strip()}"
-
-
-def acknowledged(output: str) -> list[int]:
-    return [int(line.split()[1]) for line in output.splitlines() if line.startswith("saved ")]
 
 
 def check_restores(root: Path, step: int) -> None:
@@ -56,8 +41,8 @@ def killed_at(root: Path, first: int, delay: float, output: Path) -> tuple[list[
     return output.read_text().splitlines()[0].split()[1:], acknowledged(output.read_text())[-1]
 
 
-def check_kills(root: Path, kills: int, output: Path) -> None:
-    generator = random.Random(0)
+def check_kills(root: Path, kills: int, output: Path, seed: int = 0) -> None:
+    generator = random.Random(seed)
     step, leftovers = 0, list[str]()
     for _ in range(kills):
         removed, last = killed_at(root, step + 1, generator.uniform(0, 0.3), output)
@@ -76,7 +61,11 @@ def test_kill_at_random_moments_loses_nothing_acknowledged(root: Path, tmp_path:
 
 @pytest.mark.slow
 def test_kill_at_many_random_moments_loses_nothing_acknowledged(root: Path, tmp_path: Path) -> None:
-    check_kills(root, 20, tmp_path / "output")
+    kills = int(os.environ.get("TEST_KILLS", "20"))
+    seed = int(os.environ.get("TEST_SEED", random.SystemRandom().randrange(2**32)))
+    print(f"{kills} kills, TEST_SEED={seed}")
+    check_kills(root, kills, tmp_path / "output", seed)
+    print(f"{kills} of {kills} lost nothing")
 
 
 def test_kill_during_the_first_save_begins_again(root: Path, save: Callable[..., list[int]]) -> None:
@@ -84,13 +73,13 @@ def test_kill_during_the_first_save_begins_again(root: Path, save: Callable[...,
     (root / "1").rename(root / "1.saving")
     (root / "1.saving" / manifest.NAME).unlink()
     assert store.find_newest(root) is None
-    with store.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
         assert checkpointer.removed == ["1.saving"]
     assert save(1) == [1]
 
 
 def test_file_limit_in_a_save_ends_in_one_message(root: Path) -> None:
-    ran = subprocess.run([sys.executable, SAVER, root, "1", "3", "50000"], capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, SAVER, root, "1", "3", "--file-size=50000"], capture_output=True, text=True)
     assert ran.returncode == TrainingStopped.exit_code
     assert ran.stderr.count("\n") == 1
     assert ran.stderr.startswith(
@@ -129,7 +118,7 @@ def test_full_disk_keeps_older_checkpoints(tmp_path: Path, limit: str) -> None:
 
 def test_vanished_root_is_reported_and_does_not_hang(root: Path) -> None:
     state = examples.make(1, examples.mesh(1))
-    with store.Checkpointer(root, Rules(2), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(2), lambda *_: None) as checkpointer:
         checkpointer.save(1, state, {}, {})
         checkpointer.close()
         shutil.rmtree(root)
@@ -140,7 +129,7 @@ def test_vanished_root_is_reported_and_does_not_hang(root: Path) -> None:
 def test_next_save_works_after_a_failed_one(root: Path, save: Callable[..., list[int]]) -> None:
     state = examples.make(1, examples.mesh(1))
     acknowledged: list[int] = []
-    with store.Checkpointer(root, Rules(2), lambda step, _: acknowledged.append(step)) as checkpointer:
+    with saving.Checkpointer(root, Rules(2), lambda step, _: acknowledged.append(step)) as checkpointer:
         shutil.rmtree(root)
         with pytest.raises(TrainingStopped):
             checkpointer.save(1, state, {}, {})
@@ -156,7 +145,7 @@ def test_failing_acknowledgement_stops_training_and_keeps_the_checkpoint(root: P
 
     with (
         pytest.raises(TrainingStopped, match=r"1 is saved, but recording it .* No space left on device"),
-        store.Checkpointer(root, Rules(2), refuse) as checkpointer,
+        saving.Checkpointer(root, Rules(2), refuse) as checkpointer,
     ):
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {"next": 1}, {})
     found = store.find_newest(root)
@@ -169,7 +158,7 @@ def test_failed_save_does_not_hide_the_error_that_ended_training(root: Path) -> 
 
     with (
         pytest.raises(KeyError) as caught,
-        store.Checkpointer(root, Rules(2), refuse) as checkpointer,
+        saving.Checkpointer(root, Rules(2), refuse) as checkpointer,
     ):
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {}, {})
         raise KeyError("first")
@@ -181,7 +170,7 @@ def test_root_that_is_a_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AssetError, match="Not a directory"):
         store.find_newest(tmp_path / "file")
     with pytest.raises(AssetError, match="File exists"):
-        store.Checkpointer(tmp_path / "file", Rules(1), lambda *_: None)
+        saving.Checkpointer(tmp_path / "file", Rules(1), lambda *_: None)
     assert store.find_newest(tmp_path / "missing") is None
 
 
@@ -227,7 +216,7 @@ def test_everything_is_flushed_before_it_is_acknowledged(root: Path, monkeypatch
 
     monkeypatch.setattr(os, "fsync", fsync)
     seen: list[set[str]] = []
-    with store.Checkpointer(root, Rules(1), lambda *_: seen.append(set(flushed))) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda *_: seen.append(set(flushed))) as checkpointer:
         checkpointer.save(1, examples.make(1, examples.mesh(1)), {}, {})
     made = root / "1"
     names = {str(path.relative_to(root)) for path in made.rglob("*")} | {"1"}

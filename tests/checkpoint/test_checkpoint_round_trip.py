@@ -12,7 +12,7 @@ import checkpoint_examples as examples
 import jax
 import pytest
 
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import saving, store
 from codex_jax.checkpoint.retention import Rules
 from codex_jax.errors import AssetError
 
@@ -42,7 +42,7 @@ def test_restore_keeps_keys_of_each_kind(root: Path, impl: str) -> None:
     where = examples.shardings(jax.random.key(0), examples.mesh(1))
     state = {"one": jax.device_put(jax.random.key(3, impl=impl), where)}
     state["many"] = jax.device_put(jax.random.split(state["one"], (2, 3)), where)
-    with store.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
         checkpointer.save(1, state, {}, {})
     found = store.find_newest(root)
     assert found
@@ -80,7 +80,7 @@ def test_save_may_be_followed_by_donation_at_once(root: Path, devices: int) -> N
     state = examples.make(0, on, width=8192)
     spoil = jax.jit(lambda tree: jax.tree.map(lambda leaf: leaf + 1, tree), donate_argnums=0)
     expected = examples.bits(state)
-    with store.Checkpointer(root, Rules(3), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(3), lambda *_: None) as checkpointer:
         checkpointer.save(0, state, {}, {})
         params = spoil(state.params | {"mask": state.step})
         for _ in range(20):
@@ -93,7 +93,7 @@ def test_save_may_be_followed_by_donation_at_once(root: Path, devices: int) -> N
 
 def test_arguments_may_change_after_save(root: Path) -> None:
     data_state, meta = {"next": [1]}, {"note": {"a": 1}}
-    with store.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
         checkpointer.save(1, examples.make(1, examples.mesh(1)), data_state, meta)
         data_state["next"].append(2)
         meta["note"]["a"] = 2
@@ -127,7 +127,7 @@ def test_restore_lists_every_leaf_that_differs(root: Path, save: Callable[..., l
 
 @pytest.mark.parametrize("value", [{"a": float("nan")}, {1: 2}, {"a": (1, 2)}, {"a": {1, 2}}])
 def test_save_refuses_what_json_would_change(root: Path, value: dict[object, object]) -> None:
-    with store.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda *_: None) as checkpointer:
         with pytest.raises(ValueError):
             checkpointer.save(1, examples.make(1, examples.mesh(1)), value, {})  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="weights"):

@@ -15,14 +15,14 @@ import checkpoint_examples as examples
 import jax
 from jax.experimental import multihost_utils
 
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import saving, store
 from codex_jax.checkpoint.retention import Rules
 
 
 def main(root: Path, process: int, port: str) -> None:
     jax.distributed.initialize(f"localhost:{port}", 2, process)
     on = examples.mesh(4)
-    with store.Checkpointer(root, Rules(1), lambda step, _: print("saved", step, flush=True)) as checkpointer:
+    with saving.Checkpointer(root, Rules(1), lambda step, _: print("saved", step, flush=True)) as checkpointer:
         for step in (1, 2, 2):
             state = examples.make(step, on)
             checkpointer.save(step, state, {"next": step}, {})

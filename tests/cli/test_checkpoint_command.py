@@ -17,7 +17,7 @@ import jax.numpy as jnp
 import pytest
 
 from codex_jax import config, rundir
-from codex_jax.checkpoint import layout, manifest, retention, store
+from codex_jax.checkpoint import layout, manifest, retention, saving, store
 from codex_jax.checkpoint.retention import Rules
 from codex_jax.tracking.ledger import SAVED, Ledger
 
@@ -286,7 +286,7 @@ def save_state(run: Path, step: int, change: Mapping[str, Any] | None = None, **
     state.params.update(change or {})
     noted = {"run_id": run.name, "settings": {"optimizer": {"learning_rate": 0.1}}, "totals": {"tokens": 5}, **meta}
     position = noted.pop("position", {"order": {"next": 7}})
-    with store.Checkpointer(run / "checkpoints", Rules(9), lambda *_: None) as saver:
+    with saving.Checkpointer(run / "checkpoints", Rules(9), lambda *_: None) as saver:
         saver.save(step, state, position, noted)
 
 
@@ -368,7 +368,7 @@ def test_diff_sees_keys_position_settings_and_counts(tmp_path: Path, command: "C
     assert "eval" not in done.out
     state = {"key": jax.random.key(1)}
     for name, key in (("c", 1), ("d", 2)):
-        with store.Checkpointer(tmp_path / name / "checkpoints", Rules(1), lambda *_: None) as saver:
+        with saving.Checkpointer(tmp_path / name / "checkpoints", Rules(1), lambda *_: None) as saver:
             saver.save(1, state | {"key": jax.random.key(key)}, {}, {})
     assert "key: 1 of 2 elements differ" in command("checkpoint", "diff", "c", "d").out
 

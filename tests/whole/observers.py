@@ -1,6 +1,9 @@
 """What each part of the program makes of some settings: seen in the program itself, nothing is replaced."""
 
 import hashlib
+import shutil
+import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -13,7 +16,7 @@ import psutil
 
 from codex_jax import changes, config, sharding
 from codex_jax.changes import Change
-from codex_jax.checkpoint import document, manifest, retention
+from codex_jax.checkpoint import document, manifest, retention, saving
 from codex_jax.checkpoint.occasions import Occasions
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError, ConfigError
@@ -129,6 +132,35 @@ def meeting(settings: config.Config) -> str:
             return "met"
     except CodexError as error:
         return str(error)
+
+
+def failing_save(settings: config.Config) -> str:
+    """What becomes of a save without a directory, when the next one succeeds."""
+    root, state = Path("failing"), {"one": jax.numpy.ones(3)}
+    with saving.Checkpointer(root, 1, lambda *_: None, policy=saving.policy(settings.checkpoint)) as saver:
+        shutil.rmtree(root)
+        try:
+            saver.save(1, state, {}, {})
+        except CodexError as error:
+            return str(error)
+        root.mkdir()
+        saver.save(2, state, {}, {})
+    shutil.rmtree(root)
+    return "went on"
+
+
+HANGING = """
+import sys, threading
+from codex_jax.checkpoint import deadline
+deadline.Deadline(float(sys.argv[1]), print).begin("a save")
+threading.Event().wait(1.0)
+"""
+
+
+def hanging_save(settings: config.Config) -> int:
+    """The exit code of a process whose save takes a second."""
+    limit = saving.policy(settings.checkpoint).max_secs
+    return subprocess.run([sys.executable, "-c", HANGING, str(limit)], capture_output=True).returncode
 
 
 def opened(settings: config.Config) -> pipeline.Mixture:

@@ -166,6 +166,8 @@ EFFECTS: dict[str, Effect] = {
     "checkpoint.keep_best": Effect(1, observers.kept),
     "checkpoint.best_metric": Effect("perplexity", observers.kept, BEST),
     "checkpoint.best_mode": Effect("max", observers.kept, BEST),
+    "checkpoint.on_failure": Effect("go_on", observers.failing_save),
+    "checkpoint.max_secs": Effect(0.2, observers.hanging_save),
     "eval.num_batches": Effect(1, observers.validation),
     "generate.prompt": Effect("the model", observers.sample),
     "generate.num_tokens": Effect(6, observers.sample),

@@ -1,0 +1,83 @@
+"""A state that holds NaN is neither saved nor gone on from."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import checkpoint_examples as examples
+import jax
+import jax.numpy as jnp
+import pytest
+
+from codex_jax.checkpoint import arrays, document, finite, layout, leaves, manifest, saving, store
+from codex_jax.errors import AssetError, TrainingStopped
+
+
+pytestmark = pytest.mark.infra
+
+
+def spoilt(step: int, value: float, devices: int = 1) -> Any:
+    """Return the example state with one value of a bfloat16 kernel replaced."""
+    state = examples.make(step, examples.mesh(devices))
+    blocks = state.params["blocks"]
+    blocks = {**blocks, "kernel": blocks["kernel"].at[1, 3, 5].set(value)}
+    return dataclasses.replace(state, params={**state.params, "blocks": blocks})
+
+
+def forge(root: Path, step: int, state: Any) -> None:
+    """Write a checkpoint as an older version did, which looked at no value."""
+    directory = root / str(step)
+    directory.mkdir(parents=True)
+    writer = arrays.Writer(60)
+    writer.start(directory / store.STATE, state)
+    writer.wait()
+    writer.close()
+    document.write(directory, document.make(step, leaves.table(state), {"next": step}, {}))
+    manifest.write(directory)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("devices", [1, 8])
+def test_state_that_is_not_finite_is_not_saved(
+    root: Path, save: Callable[..., list[int]], value: float, devices: int
+) -> None:
+    save(1)
+    failed: list[str] = []
+    with (
+        pytest.raises(TrainingStopped, match=r"2 was not saved: params/blocks/kernel: not finite"),
+        saving.Checkpointer(root, 2, lambda *_: None, on_failed=failed.append, policy=saving.Policy(go_on=True)) as one,
+    ):
+        one.save(2, spoilt(2, value, devices), {}, {})
+    assert [path.name for path in root.iterdir()] == ["1"]
+    assert len(failed) == 1
+
+
+def test_check_names_every_leaf_and_looks_at_floats_alone() -> None:
+    state = {"a": jnp.ones(3), "b": jnp.full(2, jnp.nan), "c": jnp.arange(3), "d": jax.random.key(0), "e": jnp.ones(0)}
+    assert finite.Check(state).wrong() == "b: not finite (NaN or infinite values)"
+    assert finite.Check({**state, "b": jnp.full(2, -3e38)}).wrong() == ""
+    many = {f"leaf{number}": jnp.array(jnp.inf) for number in range(7)}
+    assert finite.Check(many).wrong().startswith("leaf0, leaf1, leaf2, leaf3, leaf4 and 2 more: ")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_checkpoint_that_holds_nan_is_passed_over(root: Path, save: Callable[..., list[int]], value: float) -> None:
+    save(1)
+    forge(root, 2, spoilt(2, value))
+    found = store.find_newest(root)
+    assert found and found.step == 1
+    assert found.skipped == [(2, "params/blocks/kernel: not finite (NaN or infinite values)")]
+    with pytest.raises(AssetError, match="not finite"):
+        store.find(root, 2)
+    assert save(2) == [2] and layout.steps(root) == [2, 1]
+    assert (root / "2.damaged").is_dir()
+
+
+def test_portions_cover_every_float(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    state = {f"leaf{number}": jnp.full((100, number), float(number)) for number in range(1, 9)}
+    forge(root, 1, {**state, "leaf5": state["leaf5"].at[7, 2].set(jnp.nan), "leaf8": state["leaf8"] * jnp.inf})
+    for size in (1, 1500, 2**20):
+        monkeypatch.setattr(arrays, "READ_BYTES", size)
+        found = arrays.not_finite(root / "1" / store.STATE, document.read(root / "1").leaves)
+        assert found == ["leaf5", "leaf8"]

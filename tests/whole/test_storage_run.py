@@ -1,0 +1,84 @@
+"""Whole runs on disks that are too small or hang, and over a checkpoint that holds NaN."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import disk_faults
+import jax.numpy as jnp
+import pytest
+import small_run
+
+from codex_jax.checkpoint import arrays, manifest
+
+
+pytestmark = pytest.mark.infra
+
+
+def spoil(workdir: Path, step: int) -> str:
+    """Put NaN into one leaf of a checkpoint, with a manifest that fits, and return the leaf's name."""
+    directory = workdir / "checkpoints" / str(step)
+    tree = {name: jnp.asarray(array) for name, array in small_run.arrays(workdir, step).items()}
+    name = next(name for name in sorted(tree) if name.startswith("parameters/") and name.endswith("/kernel"))
+    tree[name] = tree[name].at[0].set(jnp.nan)
+    shutil.rmtree(directory / "state")
+    (directory / manifest.NAME).unlink()
+    writer = arrays.Writer(60)
+    writer.start(directory / "state", tree)
+    writer.wait()
+    writer.close()
+    manifest.write(directory)
+    return name
+
+
+def test_run_goes_on_from_before_a_checkpoint_that_holds_nan(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    straight, workdir = tmp_path / "straight", tmp_path / "run"
+    small_run.finish(small_run.arguments(corpus, straight, {}), main_env)
+    shutil.copytree(straight, workdir)
+    name = spoil(workdir, 16)
+    said = small_run.finish(small_run.arguments(corpus, workdir, {}), main_env)
+    assert f"checkpoint 16 is not used: {name}: not finite (NaN or infinite values)" in said
+    assert "from step 12" in said and "it is now 16.damaged" in said
+    assert small_run.metric_rows(workdir) == small_run.metric_rows(straight)
+    assert small_run.state_digest(workdir, 16) == small_run.state_digest(straight, 16)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(disk_faults.cannot_compile()), reason=disk_faults.cannot_compile())
+def test_signal_while_a_save_hangs_ends_the_run_and_the_next_run_goes_on(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path, preload: Path
+) -> None:
+    workdir = tmp_path / "run"
+    args = small_run.arguments(corpus, workdir, {"checkpoint.max_secs": 6})
+    fault = {"LD_PRELOAD": str(preload), "DISK_ROOT": str(workdir), "DISK_HANG_ON": "fsync:/checkpoints"}
+    process = small_run.start(args, {**main_env, **fault})
+    small_run.wait_for(process, "step 6/")  # the save of step 4 hangs, and training goes on
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 4, output
+    assert f"saving the checkpoint {workdir}/checkpoints/4 hangs: after checkpoint.max_secs=6 s" in output
+    last = json.loads((workdir / "events.ndjson").read_text().splitlines()[-1])
+    assert last["event"] == "checkpoint.failed" and "hangs" in last["reason"]
+    small_run.finish(args, main_env)
+    small_run.finish(small_run.arguments(corpus, tmp_path / "straight", {}), main_env)
+    assert small_run.state_digest(workdir, 16) == small_run.state_digest(tmp_path / "straight", 16)
+
+
+@pytest.mark.skipif(bool(disk_faults.cannot_mount()), reason=disk_faults.cannot_mount())
+def test_disk_without_room_for_two_checkpoints_is_refused_before_step_1(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    args: list[Any] = small_run.arguments(corpus, disk / "run", {})
+    script = f'mount -t tmpfs -o size=700k t {disk} && "$@"; echo ended $?; ls -A {disk}'
+    command = ["unshare", "-rm", "sh", "-c", script, "sh", sys.executable, "-m", "codex_jax.main", *args]
+    ran = subprocess.run(command, env=main_env, capture_output=True, text=True, timeout=120)
+    assert ran.stdout.endswith("ended 4\n"), ran.stdout + ran.stderr  # and nothing is left there
+    assert "no room to save: a checkpoint of this model needs" in ran.stderr and "step     1/" not in ran.stdout
