@@ -20,8 +20,8 @@ from codex_jax.errors import AssetError, ConfigError
 # tokenizer lie does not, nor where the policy does: the stream's fingerprint covers their content.
 MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel)\.",
-    r"^train\.log_every$",
-    r"^data\.(workers|prefetch_batches|max_quarantined|encode_chunk_size)$",
+    r"^train\.(log_every|max_step_secs)$",
+    r"^data\.(workers|prefetch_batches|max_wait_secs|max_quarantined|encode_chunk_size)$",
     r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",
     r"^safety\.(on_block|bypass_reason)$",
     r"^model\.weights$",  # where they lie; a checkpoint holds their digest

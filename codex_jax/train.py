@@ -6,18 +6,21 @@ next batch is number n; every row of the ledger up to n is on disk before that c
 
 import contextlib
 import dataclasses
+import functools
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
 import numpy as np
 
-from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees
+from codex_jax import cache, config, digest, evaluate, rundir, sharding, trees, watchdog
 from codex_jax.checkpoint import store
 from codex_jax.data import pipeline
 from codex_jax.encoders import classifying, filling
-from codex_jax.errors import ConfigError
+from codex_jax.errors import ConfigError, Interrupted, TrainingStopped
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
@@ -42,6 +45,14 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
     with contextlib.ExitStack() as stack:
         # The processes of the run, most often one: the first decides, writes and talks.
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
+
+        # Before there is something to save a signal is answered between the steps of this recipe.
+        def between() -> None:
+            team.raise_if_failed()
+            stop.raise_if_asked("before the first step, when there was nothing to save")
+
+        watch = watchdog.Watchdog()
+        watched = functools.partial(limited, watch, settings.train)
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
         settings = loading.of_weights(beginning.decided(workdir, settings))
@@ -54,6 +65,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             rundir.check_shared(workdir, owner)
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
+        owes = bool(found and found.meta.get("owes_evaluation"))
         if team.is_first and found:
             ledger.refuse_lost_events(workdir, start, found.meta)
         elif team.is_first:
@@ -63,23 +75,23 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         run_id = team.decide(lambda: rundir.identify(workdir, shown, found.meta if found else None))
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
+        between()
         mixture = pipeline.open_mixture(settings.data, guard)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
         check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
 
-        def between() -> None:
-            team.raise_if_failed()
-            stop.raise_if_asked("in the middle of building the store")
-
+        between()
         made = team.after_the_first(lambda: pipeline.make_stores(settings, mixture, tokenizer, between), between)
         part = sharding.part_of_batch(mesh)
         stream = stack.enter_context(
             contextlib.closing(pipeline.train_stream(settings, mixture, tokenizer, num_rows, part, made))
         )
         alike.check_data(team, stream.fingerprint, tokenizer.digest)
+        between()
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
+        between()
         prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
         model = program.make(settings, mesh, prepare)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
@@ -91,8 +103,10 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)
+        between()
         begun, frozen = beginning.load(settings, model, resumed=found is not None)
 
+        between()
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
@@ -110,6 +124,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     workdir,
                     run_id=run_id,
                     resume_step=start,
+                    owes_evaluation=owes,
                     tracking=settings.tracking,
                     settings=shown,
                     tags=guard.bypass.tags if guard.bypass else {},
@@ -135,35 +150,86 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
-        stopping = Stopping(team, mesh, stop)
+        stopping = Stopping(team, stop)
         stack.enter_context(team.guard())
+        team.tell = functools.partial(dossier.end_hanging, writer, recorder)
+
+        def tell(reason: str) -> None:
+            team.announce(TrainingStopped(reason))
+            team.tell(reason)
+
+        def is_assessed(step: int, *, compiles: bool) -> bool:
+            """Evaluate a step and write a sample; False when a signal came first: the run that goes on does it."""
+            recorder.drain()
+            paused, parameters = time.perf_counter(), trees.joined(state.parameters, frozen)
+            with watched(f"the evaluation of step {step}", compiles=compiles) as renew:
+
+                def part() -> None:
+                    renew()
+                    if stopping.is_agreed():
+                        raise stop.interrupted(f"in the evaluation of step {step}")
+
+                try:
+                    text = sample(parameters, jax.random.fold_in(state.key, step), part)
+                    metrics = evaluate_model(parameters, part)
+                except Interrupted:
+                    if not stop.signal:  # another process ended, which is no agreement
+                        raise
+                    return False
+                recorder.evaluated(step, metrics, guard.examine(text, "output"))
+            recorder.resume_clock(time.perf_counter() - paused)
+            return True
+
+        def save(step: int, *, owes: bool) -> None:
+            with watched(f"step {step}", compiles=False):
+                recorder.drain()
+            meta = {
+                "run_id": run_id,
+                "settings": shown,
+                "totals": dataclasses.asdict(recorder.totals),
+                "weights": weights,
+                "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                "owes_evaluation": owes,
+            }
+            saver.save(step, state, position, meta)
+
+        watch.tell, stop.may_end_at_once = tell, False
+        saved, position, has_assessed = start, stream.state(), owes
+        if owes and not is_assessed(start, compiles=True):
+            raise stop.interrupted(f"after step {start}, which is saved, and evaluated when the run goes on")
+        owes = False
         for index in range(start, num_steps):
-            batch = recorder.wait_for(stream)
-            state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
-            done, asked_to_stop = index + 1, stopping.is_asked()  # once: a signal may come between any two lines
-            recorder.note(done, output, stream.take_reports())
+            batch = recorder.wait_for(stream, stopping.is_wanted)
+            if stopping.is_agreed() or batch is None:
+                if index != saved:
+                    save(index, owes=False)
+                saver.close()
+                raise stop.interrupted(f"after step {index}, which is saved" if index else "before the first step")
+            done = index + 1
+            with watched(f"step {done}", compiles=index == start):
+                state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
+                position = stream.state()
+                recorder.note(done, output, stream.take_reports())
             saver.raise_if_failed()
             if done == num_steps or done % settings.eval.every_steps == 0:
-                recorder.drain()
-                paused = time.perf_counter()
-                parameters = trees.joined(state.parameters, frozen)
-                text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
-                recorder.evaluated(done, evaluate_model(parameters), text)
-                recorder.resume_clock(time.perf_counter() - paused)
-            if done == num_steps or done % settings.checkpoint.every_steps == 0 or asked_to_stop:
-                recorder.drain()
-                meta = {
-                    "run_id": run_id,
-                    "settings": shown,
-                    "totals": dataclasses.asdict(recorder.totals),
-                    "weights": weights,
-                    "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
-                }
-                saver.save(done, state, stream.state(), meta)
-            if asked_to_stop:
+                owes = not is_assessed(done, compiles=not has_assessed)
+                has_assessed = True
+            if owes or done == num_steps or done % settings.checkpoint.every_steps == 0:
+                save(done, owes=owes)
+                saved = done
+            if owes:
                 saver.close()
-                stop.raise_if_asked(f"after step {done}, which is saved")
+                raise stop.interrupted(f"after step {done}, which is saved, and evaluated when the run goes on")
     return state
+
+
+def limited(
+    watch: watchdog.Watchdog, train: config.Train, what: str, *, compiles: bool
+) -> AbstractContextManager[Callable[[], None]]:
+    """Return `watch` over a step or an evaluation: train.max_step_secs of it, ten times as long with a compilation."""
+    if compiles:
+        return watch.watch(what, train.max_step_secs * 10, "ten times train.max_step_secs")
+    return watch.watch(what, train.max_step_secs, "train.max_step_secs")
 
 
 def use_compile_cache() -> None:

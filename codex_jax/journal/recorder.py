@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -69,14 +69,14 @@ class Recorder:
         """The newest step that was dispatched."""
         return self._step
 
-    def wait_for(self, stream: Stream) -> Batch:
-        """Return the next batch, and remember how long it took to come.
+    def wait_for(self, stream: Stream, give_up: Callable[[], bool]) -> Batch | None:
+        """Return the next batch, None when `give_up` says so first, and remember how long it took to come.
 
         What the data pipeline raises is passed on when all that led to it is written down.
         """
         start = time.perf_counter()
         try:
-            batch = next(stream)
+            batch = stream.wait(give_up)
         except CodexError as error:
             self.drain()
             last = [error.report] if isinstance(error, Blocked) else []

@@ -1,6 +1,7 @@
 """What each part of the program makes of some settings: seen in the program itself, nothing is replaced."""
 
 import hashlib
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ import jax
 import numpy as np
 import psutil
 
-from codex_jax import config, sharding
+from codex_jax import config, sharding, train, watchdog
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError
 from codex_jax.generation import samples
@@ -162,6 +163,39 @@ def judge(text: str, stage: str) -> bool:
     return len(text) < 100
 
 
+released = threading.Event()
+released.set()
+
+
+def wait(text: str, stage: str) -> bool:
+    """A classifier that hangs until it is released."""
+    return released.wait()
+
+
+def patience(settings: config.Config) -> str:
+    """What is said when no batch comes."""
+    stream = open_stream(settings)
+    released.clear()
+    try:
+        next(stream)
+        return "a batch"
+    except CodexError as error:
+        return str(error)
+    finally:
+        released.set()
+        stream.close()
+
+
+def step_limit(settings: config.Config) -> str:
+    """What is said of a step that hangs."""
+    said, ended = [""], threading.Event()
+    watch = watchdog.Watchdog(end=lambda code: ended.set())
+    watch.tell = lambda message: said.append(message.rpartition(", since ")[0])
+    with train.limited(watch, settings.train, "step 1", compiles=False):
+        ended.wait()
+    return said[-1]
+
+
 def counts(settings: config.Config) -> str:
     """What became of the documents of the first window."""
     stream = open_stream(settings)
@@ -185,7 +219,7 @@ def is_ahead(settings: config.Config) -> bool:
     stream = open_stream(settings)
     next(stream)
     deadline = time.monotonic() + 2
-    while not (ahead := stream._batches.get_state() != stream._ahead.get_state()) and time.monotonic() < deadline:
+    while not (ahead := stream._batches.get_state() != stream._position) and time.monotonic() < deadline:
         time.sleep(0.01)
     stream.close()
     return ahead
@@ -217,4 +251,4 @@ def sample(settings: config.Config) -> str:
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
     draw = samples.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
-    return draw(parameters, jax.random.key(1))
+    return draw(parameters, jax.random.key(1), lambda: None)

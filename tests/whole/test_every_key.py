@@ -125,6 +125,9 @@ EFFECTS: dict[str, Effect] = {
     "data.encode_chunk_size": Effect(3, observers.texts_at_once),
     "data.workers": Effect(1, observers.processes),
     "data.prefetch_batches": Effect(0, observers.is_ahead),
+    "data.max_wait_secs": Effect(
+        0.6, observers.patience, {"data.max_wait_secs": 0.4, "safety.classifier": "observers:wait"}
+    ),
     "safety.enabled": Effect(False, observers.batches, {"safety.bypass_reason": "a test"}),
     "safety.policy": Effect("policy.yaml", observers.batches),
     "safety.on_block": Effect("stop", observers.quarantine, BLOCKING),
@@ -146,6 +149,7 @@ EFFECTS: dict[str, Effect] = {
     "train.random_fraction": Effect(0.2, observers.masked_program, MASKED),
     "train.trainable": Effect(("norm/",), observers.program, ON_WEIGHTS),
     "train.freeze_layers": Effect(1, observers.program),
+    "train.max_step_secs": Effect(0.6, observers.step_limit, {"train.max_step_secs": 0.4}),
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
     "parallel.tensor": Effect(2, observers.refusal),
