@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 
+from codex_jax import exits
 from codex_jax.errors import Interrupted
 
 
@@ -43,7 +44,7 @@ class StopRequest:
             return  # another's handler, of which Python tells all alike
         if self.signal and self.may_end_at_once:
             _say(f"{number.name} again: ended at once, there was nothing to save; run the same command again")
-            os._exit(Interrupted.exit_code)
+            exits.at_once(Interrupted.exit_code)
         if not self.signal:
             ends = "; once more ends it at once" if self.may_end_at_once else ""
             _say(f"{number.name}: finishing what is under way and saving{ends}")
