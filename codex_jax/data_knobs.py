@@ -108,6 +108,9 @@ class Data(Origin):
     encode_chunk_size: int = knob(256, "most pieces of text handed to the tokenizer in one call", low=1)
     workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
     prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
+    max_wait_secs: float = knob(
+        300.0, "training stops when a batch does not come within so many seconds; 0: it waits for ever", low=0.0
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

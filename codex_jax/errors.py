@@ -4,7 +4,7 @@ CodexError
 ├── Found             1   a command that looks for something found it
 ├── ConfigError       2   wrong config or usage
 ├── AssetError        3   data, tokenizer, weights or checkpoint missing, damaged or refused
-├── TrainingStopped   4   training stopped itself: non-finite loss, quarantine limit, no room to save
+├── TrainingStopped   4   training stopped itself: non-finite loss, quarantine limit, no room, something hangs
 └── Interrupted      75   a signal asked us to stop; the state is saved, run again to go on
 """
 

@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, Protocol
 
 import jax
 import numpy as np
@@ -18,7 +18,11 @@ from codex_jax.models import build
 from codex_jax.training import losses, masking
 
 
-Evaluate = Callable[[dict[str, Any]], dict[str, float]]
+class Evaluate(Protocol):
+    """What `make` returns."""
+
+    def __call__(self, parameters: dict[str, Any], between: Callable[[], None] = ...) -> dict[str, float]:
+        """Return the metrics."""
 
 
 # Not the run's seed: every run and every evaluation guesses the same tokens.
@@ -32,9 +36,10 @@ def make(
     batches: Sequence[Batch],
     prepare: masking.Prepare = masking.as_is,
 ) -> Evaluate:
-    """Return `evaluate(parameters) -> {loss, perplexity, token_accuracy}` on these batches; compiled at the first call.
+    """Return `evaluate(parameters, between) -> {loss, perplexity, token_accuracy}` on these batches.
 
-    Of classes it is {loss, accuracy}.
+    Of classes it is {loss, accuracy}. Compiled at the first call. `between` is called before each part, and may raise
+    to stop.
 
     The batches are placed on the devices once, in parts as large as a microbatch: what training has memory for,
     evaluation has. Sums over all parts are divided once by the number of weighted tokens, so that rows of padding
@@ -43,9 +48,14 @@ def make(
     place, sums = _placing(settings, mesh), _summing(settings, definition, mesh, prepare)
     parts = [part for batch in batches for part in place(batch)]
 
-    def evaluate(parameters: dict[str, Any]) -> dict[str, float]:
-        # Dispatch all, then read: the devices are not left waiting between parts.
-        read = jax.device_get([sums(parameters, part, np.int32(number)) for number, part in enumerate(parts)])
+    def evaluate(parameters: dict[str, Any], between: Callable[[], None] = lambda: None) -> dict[str, float]:
+        dispatched: list[losses.Sums] = []
+        for number, part in enumerate(parts):
+            between()
+            dispatched.append(sums(parameters, part, np.int32(number)))
+            # The one before is waited for while this one is at work: the devices never wait.
+            jax.block_until_ready(dispatched[-2:-1])
+        read = jax.device_get(dispatched)
         return _metrics(settings.data.objective, *np.sum(np.array(read, np.float64), axis=0).tolist())
 
     return evaluate

@@ -1,10 +1,14 @@
 """Every failure becomes one message and its exit code, for all commands alike."""
 
+import contextlib
 import multiprocessing
 import os
+import sys
+import threading
 import traceback
 from collections.abc import Callable
 from pathlib import Path
+from typing import NoReturn
 
 from codex_jax import atomic, console
 from codex_jax.errors import CodexError, TrainingStopped
@@ -37,7 +41,35 @@ def readable(error: Exception) -> CodexError | None:
     return None
 
 
-def at_once(code: int) -> None:
+_left_behind = False
+# What hangs may be the disk that the last words are to be written to.
+_LAST_WORDS_SECS = 5.0
+
+
+def say_last(tell: Callable[[], None]) -> None:
+    """Write down why the process ends, if that can be done within a few seconds."""
+    telling = threading.Thread(target=tell, daemon=True)
+    telling.start()
+    telling.join(_LAST_WORDS_SECS)
+
+
+def leave_behind() -> None:
+    """Note that a thread of this process can be neither stopped nor waited for, as an exit would."""
+    global _left_behind
+    _left_behind = True
+
+
+def end(code: int) -> NoReturn:
+    """End the command; call it last. Python's own exit waits for every thread, one that was left behind as well."""
+    if _left_behind:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        at_once(code)
+    sys.exit(code)
+
+
+def at_once(code: int) -> NoReturn:
     """End this process without waiting for anything, and the processes that work for it: any thread may call it."""
     for child in multiprocessing.active_children():
         child.kill()  # one that is stopped would not see that its parent is gone

@@ -122,6 +122,12 @@ class Train:
     )
     spike_batches: int = knob(1, "batches left out after going back, that of the spike being the last", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    max_step_secs: float = knob(
+        1800.0,
+        "the process ends when a step or a part of an evaluation takes longer, in seconds; ten times as long where "
+        "something is compiled; 0: no limit",
+        low=0.0,
+    )
     trainable: tuple[str, ...] = knob(
         (), "regular expressions of the leaves that are trained; empty: all, or the adapters where there are any"
     )
@@ -138,7 +144,11 @@ class Parallel:
     )
     num_processes: int = knob(1, "processes of the run, with coordinator=HOST:PORT", low=1)
     process_index: int = knob(0, "which of them this one is; 0 decides, writes and talks", low=0)
-    wait_secs: float = knob(300.0, "how long the processes wait for each other at the start, in seconds", low=0.0)
+    wait_secs: float = knob(
+        300.0,
+        "how long the processes wait for each other at the start, and for a word of one that is silent, in seconds",
+        low=0.0,
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

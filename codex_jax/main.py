@@ -41,6 +41,7 @@ def _run(flags: argparse.Namespace, rest: Sequence[str], stop: StopRequest) -> N
     settings, origin = overrides.load(flags.config, overrides.parse(rest, ("--config", "--workdir", "--debug")))
     workdir = Path(flags.workdir or _default_workdir(flags.config))
     _ask_for_determinism()
+    stop.raise_if_asked("before anything was begun")
     from codex_jax import train  # after the settings are known to be right: it imports jax, which takes a second
 
     train.train(settings, origin, workdir, stop)
@@ -81,4 +82,4 @@ def _default_workdir(spec: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    exits.end(main(sys.argv[1:]))

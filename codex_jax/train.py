@@ -6,22 +6,24 @@ next batch is number n; every row of the ledger up to n is on disk before that c
 
 import contextlib
 import dataclasses
-import math
+import functools
 import os
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import jax
 import numpy as np
 from jax.sharding import Mesh
 
-from codex_jax import cache, changes, config, digest, evaluate, rundir, schema, sharding, trees
+from codex_jax import changes, config, digest, evaluate, rundir, schema, sharding, trees, watchdog
 from codex_jax.checkpoint import retention, room, saving, store
 from codex_jax.checkpoint.manifest import Manifest
 from codex_jax.checkpoint.occasions import Occasions
 from codex_jax.data import pipeline, position
 from codex_jax.encoders import classifying, filling
-from codex_jax.errors import AssetError, ConfigError
+from codex_jax.errors import AssetError, ConfigError, Interrupted, TrainingStopped
 from codex_jax.generation import samples
 from codex_jax.hosts import alike, join
 from codex_jax.hosts.stopping import Stopping
@@ -47,10 +49,11 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
 
     Raises CodexError: its message is for the user, and everything up to the last checkpoint is kept.
     """
-    use_compile_cache()
+    program.use_compile_cache()
     with contextlib.ExitStack() as stack:
         # The processes of the run, most often one: the first decides, writes and talks.
         team = stack.enter_context(join.join(settings.parallel, lambda: stop.raise_if_asked("before all had come")))
+        watch = watchdog.Watchdog()
         mesh = sharding.make_mesh(settings.parallel)
         sharding.check_batch(settings.train, mesh)
         settings = loading.of_weights(beginning.decided(workdir, settings))
@@ -63,17 +66,31 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
             rundir.check_shared(workdir, owner)
         while True:
             with contextlib.suppress(GoBack):
-                return recipe(settings, origin, workdir, stop, team, mesh)
+                return recipe(settings, origin, workdir, stop, watch, team, mesh)
 
 
 def recipe(
-    settings: config.Config, origin: dict[str, str], workdir: Path, stop: StopRequest, team: Team, mesh: Mesh
+    settings: config.Config,
+    origin: dict[str, str],
+    workdir: Path,
+    stop: StopRequest,
+    watch: watchdog.Watchdog,
+    team: Team,
+    mesh: Mesh,
 ) -> TrainState:
     """Train from the newest valid checkpoint, or from the beginning; GoBack when that is to be done once more."""
     num_steps, num_rows = settings.train.num_steps, settings.train.global_batch_size
+    watched = functools.partial(limited, watch, settings.train)
+
+    # Before there is something to save a signal is answered between the steps of this recipe.
+    def between() -> None:
+        team.raise_if_failed()
+        stop.raise_if_asked("before the first step, when there was nothing to save")
+
     with contextlib.ExitStack() as stack:
         found = store.find_newest_of(team, workdir / "checkpoints")
         start = found.step if found else 0
+        owes = bool(found and found.meta.get("owes_evaluation"))
         if team.is_first and found:
             ledger.refuse_lost_events(workdir, start, found.meta)
         elif team.is_first:
@@ -86,15 +103,13 @@ def recipe(
         changes.refuse(changed, allowed, ConfigError, f"{workdir} holds a run with other settings:", ANEW)
 
         given = loading.given(settings.tokenizer)  # before the data: what is wrong with it is known at once
+        between()
         mixture = pipeline.open_mixture(settings.data, guard)
         tokenizer = given or pipeline.train_tokenizer(settings, mixture)
         dossier.name_tokenizer(settings.tokenizer, tokenizer)
-        check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
+        beginning.check_vocabulary(settings.model.vocab_size, tokenizer.vocab_size)
 
-        def between() -> None:
-            team.raise_if_failed()
-            stop.raise_if_asked("in the middle of building the store")
-
+        between()
         made = team.after_the_first(lambda: pipeline.make_stores(settings, mixture, tokenizer, between), between)
         part = sharding.part_of_batch(mesh)
         stream = stack.enter_context(
@@ -104,8 +119,10 @@ def recipe(
         moved = position.differences(found.data_state, stream.fingerprint) if found else {}
         changes.refuse(moved, allowed, AssetError, position.OTHER_DATA, position.WAY_OUT)
         changes.refuse_unknown(allowed, [*dict(schema.flatten(shown)), *stream.fingerprint, *moved])
+        between()
         validation, held_out = pipeline.validation_batches(settings, mixture, tokenizer, num_rows, made)
 
+        between()
         prepare = masking.make(settings, tokenizer)  # of a batch what is learnt from it
         model = program.make(settings, mesh, prepare)
         evaluate_model = evaluate.make(settings, model.definition, mesh, validation, prepare)
@@ -117,6 +134,7 @@ def recipe(
 
         weights = beginning.digest(settings.model, model, found.meta if found else None)
         alike.check_weights(team, weights)
+        between()
         begun, frozen = beginning.load(settings, model, resumed=found is not None)
 
         if team.is_first and start < num_steps:
@@ -124,6 +142,7 @@ def recipe(
                 workdir / "checkpoints", model.target, settings.checkpoint.keep_last + settings.checkpoint.keep_best
             )
 
+        between()
         # Go on from this workdir, or begin; a checkpoint that cannot be trusted was refused above.
         if found:
             state = store.restore(found, model.target)
@@ -149,6 +168,7 @@ def recipe(
                     workdir,
                     run_id=run_id,
                     resume_step=start,
+                    owes_evaluation=owes,
                     tracking=settings.tracking,
                     settings=shown,
                     tags=guard.bypass.tags if guard.bypass else {},
@@ -181,64 +201,89 @@ def recipe(
         elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
-        stopping = Stopping(team, mesh, stop)
+        stopping = Stopping(team, stop)
         stack.enter_context(team.guard())
+        team.tell = functools.partial(dossier.end_hanging, writer, recorder)
+
+        def tell(reason: str) -> None:
+            team.announce(TrainingStopped(reason))
+            team.tell(reason)
+
+        def is_assessed(step: int, *, compiles: bool) -> bool:
+            """Evaluate a step and write a sample; False when a signal came first: the run that goes on does it."""
+            recorder.drain()
+            paused, parameters = time.perf_counter(), trees.joined(state.parameters, frozen)
+            with watched(f"the evaluation of step {step}", compiles=compiles) as renew:
+
+                def part() -> None:
+                    renew()
+                    if stopping.is_agreed():
+                        raise stop.interrupted(f"in the evaluation of step {step}")
+
+                try:
+                    text = sample(parameters, jax.random.fold_in(state.key, step), part)
+                    metrics = evaluate_model(parameters, part)
+                except Interrupted:
+                    if not stop.signal:  # another process ended, which is no agreement
+                        raise
+                    return False
+                recorder.evaluated(step, metrics, guard.examine(text, "output"))
+            recorder.resume_clock(time.perf_counter() - paused)
+            return True
+
+        def save(step: int, why: str, *, owes: bool) -> None:
+            with watched(f"step {step}", compiles=False):
+                recorder.drain()
+            meta = {
+                "run_id": run_id,
+                "why": why,
+                "settings": shown,
+                "digests": digests,
+                "evaluation": recorder.evaluation(step),
+                "totals": dataclasses.asdict(recorder.totals),
+                "weights": weights,
+                "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                "owes_evaluation": owes,
+            }
+            saver.save(step, state, reached, meta)
+
+        watch.tell, stop.may_end_at_once = tell, False
+        stack.callback(watch.forget)  # before the writer is closed
+        saved, reached, has_assessed = start, stream.state(), owes
+        if owes and not is_assessed(start, compiles=True):
+            raise stop.interrupted(f"after step {start}, which is saved, and evaluated when the run goes on")
+        owes = False
         for index in range(start, start if recorder.over else num_steps):
-            batch = recorder.wait_for(stream)
-            state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
-            # Once: a signal may come between any two lines.
-            done, (is_stopping, request) = index + 1, stopping.after_step(occasions.request())
-            recorder.note(done, output, stream.take_reports())
-            saver.raise_if_failed()
-            evaluation = None
-            if done == num_steps or done % settings.eval.every_steps == 0:
-                recorder.drain()
-                paused = time.perf_counter()
-                parameters = trees.joined(state.parameters, frozen)
-                text = guard.examine(sample(parameters, jax.random.fold_in(state.key, done)), "output")
-                evaluation = evaluate_model(parameters)
-                recorder.evaluated(done, evaluation, text)
-                recorder.resume_clock(time.perf_counter() - paused)
-            is_last = done == num_steps or bool(recorder.over)
-            if why := occasions.why(done, evaluation, request, is_last=is_last, is_stopping=is_stopping):
-                recorder.drain()
-                meta = {
-                    "run_id": run_id,
-                    "why": why,
-                    "settings": shown,
-                    "digests": digests,
-                    "evaluation": finite(evaluation),
-                    "totals": dataclasses.asdict(recorder.totals),
-                    "weights": weights,
-                    "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
-                }
-                saver.save(done, state, stream.state(), meta)
-            if is_stopping:
+            batch = recorder.wait_for(stream, stopping.is_wanted)
+            if stopping.is_agreed() or batch is None:
+                if index != saved:
+                    save(index, "signal", owes=False)
                 saver.close()
-                stop.raise_if_asked(f"after step {done}, which is saved")
-            if is_last:
+                raise stop.interrupted(f"after step {index}, which is saved" if index else "before the first step")
+            done, request = index + 1, team.decide(occasions.request)
+            with watched(f"step {done}", compiles=index == start):
+                state, output = model.update(state, frozen, sharding.place(batch, mesh), np.int32(index))
+                reached = stream.state()
+                recorder.note(done, output, stream.take_reports())
+            saver.raise_if_failed()
+            if done == num_steps or done % settings.eval.every_steps == 0:
+                owes = not is_assessed(done, compiles=not has_assessed)
+                has_assessed = True
+            if why := occasions.why(done, recorder.evaluation(done), request, ends=bool(recorder.over), stops=owes):
+                save(done, why, owes=owes)
+                saved = done
+            if owes:
+                saver.close()
+                raise stop.interrupted(f"after step {done}, which is saved, and evaluated when the run goes on")
+            if recorder.over:
                 break
     return state
 
 
-def use_compile_cache() -> None:
-    """Keep compiled programs on disk, however small, so that the second start does not compile."""
-    jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
-    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
-    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)
-
-
-def finite(metrics: dict[str, float] | None) -> dict[str, float | None] | None:
-    """Return metrics, where there are any, as JSON can hold them: None for what is infinite or no number."""
-    return (
-        None if metrics is None else {name: value if math.isfinite(value) else None for name, value in metrics.items()}
-    )
-
-
-def check_vocabulary(rows: int, tokens: int) -> None:
-    """Raise ConfigError when the tokenizer has tokens the model has no embedding for."""
-    if tokens > rows:
-        raise ConfigError(
-            f"the tokenizer has {tokens} tokens, but model.vocab_size={rows}; set model.vocab_size={tokens} or more, "
-            f"or name a smaller tokenizer"
-        )
+def limited(
+    watch: watchdog.Watchdog, train: config.Train, what: str, *, compiles: bool
+) -> AbstractContextManager[Callable[[], None]]:
+    """Return `watch` over a step or an evaluation: train.max_step_secs of it, ten times as long with a compilation."""
+    if compiles:
+        return watch.watch(what, train.max_step_secs * 10, "ten times train.max_step_secs")
+    return watch.watch(what, train.max_step_secs, "train.max_step_secs")

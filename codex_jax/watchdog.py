@@ -16,8 +16,6 @@ from codex_jax.errors import TrainingStopped
 
 
 _LOOK_EVERY_SECS = 0.2
-# What hangs may be the disk that the message is to be written to.
-_TELL_SECS = 5.0
 
 
 @dataclasses.dataclass
@@ -43,11 +41,15 @@ class Watchdog:
         self._lock = threading.Lock()
         threading.Thread(target=self._look, name="watchdog", daemon=True).start()
 
+    def forget(self) -> None:
+        """Tell nobody any more: who was told is gone."""
+        self.tell = lambda message: None
+
     @contextlib.contextmanager
     def watch(self, what: str, secs: float, key: str) -> Iterator[Callable[[], None]]:
         """End the process unless the block ends within `secs` (0: no limit) of its begin, or of the last renewal.
 
-        Yields what is called to renew. `what` begins the message: "step 12"; `key` is the setting that limits it.
+        Yields what is called to renew. `what` begins the message: "step 12"; `key` names the setting that limits it.
         """
         one, token = _Watched(what, time.time(), secs, key, secs), object()
 
@@ -84,14 +86,11 @@ class Watchdog:
     def _stop(self, late: _Watched) -> None:
         since = time.strftime("%H:%M:%S", time.localtime(late.began))
         message = (
-            f"{late.what} has not ended since {since}, which is longer than {late.key}={late.limit:g}: it hangs, and "
-            "the process ends. What was saved stands; run the same command again, with a higher limit if it was only "
-            "slow"
+            f"{late.what} has not ended within {late.limit:g} s ({late.key}), since {since}: it hangs, and the process "
+            "ends. What was saved stands; run the same command again, with a higher limit if it was only slow"
         )
         os.write(2, f"codex_jax: {message}\n".encode())  # not by print, which what hangs may have locked
         if faulthandler.is_enabled():
             faulthandler.dump_traceback(2, all_threads=True)
-        telling = threading.Thread(target=self.tell, args=(message,), daemon=True)
-        telling.start()
-        telling.join(_TELL_SECS)
+        exits.say_last(lambda: self.tell(message))
         self._end(TrainingStopped.exit_code)

@@ -43,15 +43,15 @@ class Occasions:
         return 0
 
     def why(
-        self, step: int, evaluation: Mapping[str, float] | None, request: int, *, is_last: bool, is_stopping: bool
+        self, step: int, evaluation: Mapping[str, float | None] | None, request: int, *, ends: bool, stops: bool
     ) -> str:
         """Return why step `step` is saved, '' when it is not; `request` is what all processes know to be asked for."""
         asked = REQUESTS[request]
         if asked == "asked":
             self._answer = step
         reasons = {
-            "end": is_last,
-            "signal": is_stopping,
+            "end": ends,
+            "signal": stops,
             "steps": step % self._settings.every_steps == 0,
             "best": evaluation is not None and self._is_among_the_best(evaluation),
             asked: request > 0,
@@ -68,7 +68,7 @@ class Occasions:
                 self._ask_file.unlink()
             self._is_asked, self._answer = False, None
 
-    def _is_among_the_best(self, evaluation: Mapping[str, float]) -> bool:
+    def _is_among_the_best(self, evaluation: Mapping[str, float | None]) -> bool:
         rules = retention.rules(self._settings)
         value = evaluation[rules.best_metric]
         return bool(rules.keep_best) and self._decide(lambda: retention.would_be_best(self._root, rules, value))

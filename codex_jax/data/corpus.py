@@ -95,6 +95,10 @@ class Corpus:
             except OSError as error:
                 raise AssetError(f"{path} cannot be read: {error.strerror}") from error
 
+    def paths(self, units: Iterable[int]) -> list[str]:
+        """Return the files that these units lie in."""
+        return [self.files[int(np.searchsorted(self.ends_F, unit, side="right"))].path for unit in units]
+
     def _tape(self, index: int, unit: int, data: config.Data) -> Tape:
         """Return the tape in use if it can go on to the unit, else a new one."""
         path, found = self.files[index].path, self._slot.tape

@@ -5,6 +5,8 @@ import os
 import signal
 import threading
 
+import psutil
+
 
 def begin() -> None:
     """Keep the tokenizer of one process among several to its own core, leave signals to the parent, and end with it.
@@ -23,3 +25,14 @@ def begin() -> None:
             os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
+
+
+def states() -> str:
+    """Say how the processes that work for this one are, to be put behind a sentence; empty without any."""
+    found = []
+    for child in multiprocessing.active_children():
+        try:
+            found.append(f"process {child.pid} is {psutil.Process(child.pid).status()}")
+        except psutil.Error:
+            found.append(f"process {child.pid} is gone")
+    return "".join(f", {state}" for state in found)

@@ -1,6 +1,6 @@
 """The training stream of stores: batch i is a pure function of seed and i, so that going on is a seek."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -44,6 +44,10 @@ class StoreStream(Iterator[Batch]):
         self._reports += [self._blend.reports[store] for store in stores_B[begins_B].tolist()]
         self._row += self._batch_size
         return self._part(self._blend(stores_B[self._own], numbers_B[self._own]))
+
+    def wait(self, give_up: Callable[[], bool]) -> Batch | None:
+        """Return the next batch, which lies in the files: there is nothing to wait for, and nothing to give up."""
+        return next(self)
 
     def take_reports(self) -> list[Report]:
         """Return what became of all documents of a store, once with the first row of each of its epochs."""

@@ -1,10 +1,11 @@
-"""The training stream: windows made ahead of time by Grain, cut into batches, resumable at every batch."""
+"""The training stream: windows made ahead of time by Grain, cut into batches by a thread, resumable at every batch."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from codex_jax import config
+from codex_jax import config, exits
 from codex_jax.data import packing, position, processes
+from codex_jax.data.ahead import Ahead, Made
 from codex_jax.data.batch import Batch, Rows
 from codex_jax.data.report import Quarantine, Report
 from codex_jax.data.window import Builder, Window
@@ -13,6 +14,10 @@ from codex_jax.errors import AssetError, CodexError, TrainingStopped
 
 # What Grain says of a worker that ended without a word; no other error of its own has this text.
 _LOST_WORKER = "Worker process was terminated unexpectedly"
+_LOOK_EVERY_SECS = 0.2
+# What is being made is finished when a stream is closed; a read that takes longer is left behind.
+_CLOSE_SECS = 5.0
+_SHOWN = 3
 
 
 class Step(NamedTuple):
@@ -31,8 +36,6 @@ class TrainStream(Iterator[Batch]):
 
     def __init__(self, build: Builder, batch_size: int, fingerprint: dict[str, Any], shard: tuple[int, int]) -> None:
         """Yield the part `shard` = (index, count) of every batch of `batch_size` rows."""
-        from grain import experimental  # imports jax
-
         self.fingerprint = fingerprint
         self._build = build
         self._quarantine = Quarantine(build.data.max_quarantined)
@@ -40,18 +43,44 @@ class TrainStream(Iterator[Batch]):
         self._batches = Batches(build, batch_size)
         self._own = packing.own_rows(batch_size, shard)
         self._position = self._batches.get_state()
-        self._ahead: Any = experimental.ThreadPrefetchDatasetIterator(
-            self._batches, prefetch_buffer_size=build.data.prefetch_batches
-        )
+        self._ahead: Ahead[Step] | None = None
 
     def __next__(self) -> Batch:
-        """Return the next batch.
+        """Return the next batch, as `wait` does."""
+        batch = self.wait(lambda: False)
+        assert batch is not None
+        return batch
 
-        Raises TrainingStopped when too many documents could not be read or a worker was killed, AssetError when a file
-        has changed or no document is left to train on. `take_reports` has what was read until then.
+    def wait(self, give_up: Callable[[], bool]) -> Batch | None:
+        """Return the next batch; None when `give_up`, asked several times a second, says so before it comes.
+
+        Raises TrainingStopped when it does not come within data.max_wait_secs, when too many documents could not be
+        read or a worker was killed; AssetError when a file has changed or no document is left to train on.
+        `take_reports` has what was read until then.
         """
+        made = self._wait(give_up)
+        if made is None:
+            return None
+        (batch, reports), self._position = made
+        self._reports += reports
+        opened = self._position["window"] + (self._position["row"] > 0)
+        epoch = self._build.order.num_windows
+        self._quarantine.check(reports, complete=opened >= epoch)
+        if batch is None:
+            raise AssetError(nothing_to_learn(reports[-epoch:]))
+        return Batch(*(array[self._own] for array in batch))
+
+    def _wait(self, give_up: Callable[[], bool]) -> Made[Step] | None:
+        if self._ahead is None:
+            self._ahead = Ahead(self._batches, self._build.data.prefetch_batches)
+        looks, most = 0, self._build.data.max_wait_secs / _LOOK_EVERY_SECS
         try:
-            batch, reports = next(self._ahead)
+            while (made := self._ahead.get(_LOOK_EVERY_SECS)) is None:
+                looks += 1
+                if give_up():
+                    return None
+                if most and looks > most:  # counted, not by the clock: time in which the process is stopped is no wait
+                    raise TrainingStopped(self._stuck())
         except CodexError as error:
             vars(error).pop("__notes__", None)  # Grain's advice about its traceback is not for who reads the message
             raise
@@ -59,14 +88,15 @@ class TrainStream(Iterator[Batch]):
             if _LOST_WORKER not in str(error):
                 raise
             raise TrainingStopped(_lost_worker(self._build.data)) from error
-        self._reports += reports
-        place = self._ahead.get_state()
-        opened = place["window"] + (place["row"] > 0)
-        epoch = self._build.order.num_windows
-        self._quarantine.check(reports, complete=opened >= epoch)
-        if batch is None:
-            raise AssetError(nothing_to_learn(reports[-epoch:]))
-        return Batch(*(array[self._own] for array in batch))
+        return made
+
+    def _stuck(self) -> str:
+        number, data = self._batches.get_state()["window"], self._build.data
+        return (
+            f"no batch came within data.max_wait_secs={data.max_wait_secs:g}: window {number} of the data is not made, "
+            f"which is read from {_listed(self._build.names(number))}{processes.states()}. See to what hangs, or raise "
+            " data.max_wait_secs where reading is only slow; the same command goes on from the last checkpoint"
+        )
 
     def take_reports(self) -> list[Report]:
         """Return the reports of the batches since the last call. No window is reported twice, resumed or not."""
@@ -76,31 +106,32 @@ class TrainStream(Iterator[Batch]):
     def state(self) -> dict[str, Any]:
         """Return the position as JSON: `restore` goes on with the batch after the last one handed out."""
         counts = {"read": self._quarantine.read, "quarantined": self._quarantine.quarantined}
-        position = self._position if self._ahead is None else self._ahead.get_state()
-        return {**position, **counts, "fingerprint": self.fingerprint}
+        return {**self._position, **counts, "fingerprint": self.fingerprint}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go to a position; AssetError, naming what differs, when it is one of other data or another order."""
         position.check(state, self.fingerprint, ("window", "row", "read", "quarantined"))
-        self._ahead.set_state({"window": state["window"], "row": state["row"]})
+        self.close()
+        self._position = {"window": state["window"], "row": state["row"]}
+        self._batches.set_state(self._position)
         self._quarantine.read, self._quarantine.quarantined = state["read"], state["quarantined"]
         self._reports = []
 
     def close(self) -> None:
-        """Stop the threads and processes; a second call does nothing, `state` and `take_reports` go on working."""
+        """Stop the threads and processes; `state` and `take_reports` go on working.
+
+        A read that hangs cannot be stopped, and is left behind: see `exits.leave_behind`.
+        """
         if self._ahead is not None:
-            self._position = self._ahead.get_state()
-            self._ahead.close()
-            self._batches.close()
-            # Grain closes once more when its iterator is collected, which fails while the interpreter shuts down.
+            if self._ahead.close(_CLOSE_SECS):
+                self._batches.close()
+            else:
+                exits.leave_behind()
             self._ahead = None
 
 
 class Batches:
-    """Cuts windows into batches of `batch_size` rows; its state is the place of the next row.
-
-    Has the methods Grain's thread prefetch asks of an iterator.
-    """
+    """Cuts windows into batches of `batch_size` rows; its state is the place of the next row."""
 
     def __init__(self, build: Builder, batch_size: int) -> None:
         self._build, self._part = build, build.part
@@ -126,9 +157,6 @@ class Batches:
             if empty >= epoch and self._window % epoch == 0:
                 return Step(None, reports)  # the last `epoch` windows were one epoch, and held nothing
         return Step(self._part(packing.join(parts)), reports)
-
-    def __iter__(self) -> "Batches":
-        return self
 
     def get_state(self) -> dict[str, int]:
         """Return the window and the row in it that come next."""
@@ -188,6 +216,11 @@ def _windows_from(first: int, build: Builder) -> Any:
 
 def _begin_worker(index: int, count: int) -> None:
     processes.begin()  # Grain ends its workers itself
+
+
+def _listed(names: list[str]) -> str:
+    shown = ", ".join(names[:_SHOWN])
+    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _lost_worker(data: config.Data) -> str:

@@ -38,6 +38,12 @@ class Builder:
         """How the rows become batches."""
         return parting.parting(self.data, self.encoders[0].tokenizer)
 
+    def names(self, number: int) -> list[str]:
+        """Return the paths of the files that a window is read from."""
+        parts = zip(self.encoders, self.order.units(number), strict=True)
+        found = ((encoder.reader.corpus, units) for encoder, units in parts)
+        return list(dict.fromkeys(path for corpus, units in found for path in corpus.paths(units)))
+
     def __call__(self, number: int) -> Window:
         """Read, redact, tokenise, pack and shuffle a window; AssetError when its files cannot be read."""
         parts, report = [], Report()

@@ -73,10 +73,11 @@ def make(
     tokenizer: Tokenizer,
     asked: Verdict,
     opening: Sequence[int],
-) -> Callable[[dict[str, Any], jax.Array], str]:
-    """Return `say(parameters, key) -> text`: the class of the prompt asked for, and how likely it is.
+) -> Callable[[dict[str, Any], jax.Array, Callable[[], None]], str]:
+    """Return `say(parameters, key, between) -> text`: the class of the prompt asked for, and how likely it is.
 
-    The key is not used. Without a prompt it is `opening`, a few tokens of the data. ConfigError for a blocked one.
+    Neither the key nor `between` is used. Without a prompt it is `opening`, a few tokens of the data. ConfigError for a
+    blocked one.
     """
     refuse_blocked(asked, "generate.prompt")
     frame = (tokenizer.bos_id, tokenizer.eos_id)
@@ -90,7 +91,7 @@ def make(
     def run(parameters: dict[str, Any]) -> jax.Array:
         return probabilities(definition, parameters, jnp.asarray(tokens_1L), jnp.asarray(mask_1L))
 
-    def say(parameters: dict[str, Any], key: jax.Array) -> str:
+    def say(parameters: dict[str, Any], key: jax.Array, between: Callable[[], None]) -> str:
         found = dict(zip(settings.data.labels, jax.device_get(run(parameters))[0].tolist(), strict=True))
         best = likeliest(found)
         return f"{best} ({100 * found[best]:.0f}%): {text}"

@@ -26,11 +26,12 @@ def make(
     tokenizer: Tokenizer,
     asked: Verdict,
     opening: Sequence[int],
-) -> Callable[[dict[str, Any], jax.Array], str]:
-    """Return `fill(parameters, key) -> text`: the prompt asked for, with the likeliest token at each mask of it.
+) -> Callable[[dict[str, Any], jax.Array, Callable[[], None]], str]:
+    """Return `fill(parameters, key, between) -> text`: the prompt asked for, with the likeliest token at each mask.
 
-    The key is not used. Without a prompt it is `opening`, a few tokens of the data, of which the middle one is hidden.
-    Compiled once, at the first call. ConfigError for a prompt without a mask, that is too long, or blocked.
+    Neither the key nor `between` is used. Without a prompt it is `opening`, a few tokens of the data, of which the
+    middle one is hidden. Compiled once, at the first call. ConfigError for a prompt without a mask, that is too long,
+    or blocked.
     """
     refuse_blocked(asked, "generate.prompt")
     mask = tokenizer.mask_id
@@ -54,7 +55,7 @@ def make(
         logits_TV = hidden_TD @ model.head().T + model.head_bias.bias[...][None]
         return jnp.argmax(logits_TV[:, : tokenizer.vocab_size], axis=-1)
 
-    def fill(parameters: dict[str, Any], key: jax.Array) -> str:
+    def fill(parameters: dict[str, Any], key: jax.Array, between: Callable[[], None]) -> str:
         filled_L = tokens_L.copy()
         filled_L[places_T] = jax.device_get(likeliest(parameters))
         return tokenizer.decode([index for index in filled_L[: len(ids)].tolist() if index not in _frame(tokenizer)])

@@ -14,7 +14,9 @@ from codex_jax.safety.gate import Verdict, refuse_blocked
 from codex_jax.tokenizers.tokenizer import Tokenizer
 
 
-Sample = Callable[[dict[str, Any], jax.Array], str]
+Sample = Callable[[dict[str, Any], jax.Array, Callable[[], None]], str]
+# Tokens between two looks whether to stop.
+_CHUNK = 64
 
 
 def make(
@@ -25,10 +27,11 @@ def make(
     asked: Verdict,
     opening: Sequence[int],
 ) -> Sample:
-    """Return `sample(parameters, key) -> text`: the prompt asked for and at most `generate.num_tokens` tokens after it.
+    """Return `sample(parameters, key, between) -> text`: the prompt and at most `generate.num_tokens` tokens after it.
 
-    Without a prompt it is `opening`, a few tokens of the data. It is shortened from the left to what leaves room in the
-    context. Compiled once, at the first call. ConfigError for a prompt that the safety policy blocks.
+    `between` is called now and then while it is written, and may raise to stop. Without a prompt asked for it is
+    `opening`, a few tokens of the data. It is shortened from the left to what leaves room in the context. Compiled
+    once, at the first call. ConfigError for a prompt that the safety policy blocks.
     """
     options = settings.generate
     refuse_blocked(asked, "generate.prompt")
@@ -37,10 +40,12 @@ def make(
     prompt = prompt[-(settings.model.context_length - options.num_tokens) :]
     decoding, choice = decode.make(definition, mesh), choice_of(options, tokenizer)
     ends = () if tokenizer.eos_id is None else (tokenizer.eos_id,)
-    limits = writing.Limits(options.num_tokens, ends, stops.chunk(options.stop, options.num_tokens))
+    chunk = min(stops.chunk(options.stop, options.num_tokens), _CHUNK)
+    limits = writing.Limits(options.num_tokens, ends, chunk)
 
-    def sample(parameters: dict[str, Any], key: jax.Array) -> str:
+    def sample(parameters: dict[str, Any], key: jax.Array, between: Callable[[], None]) -> str:
         def is_done(_: int, tokens: list[int]) -> bool:
+            between()
             return stops.is_met(tokenizer, prompt, tokens, options.stop)
 
         (written,) = writing.last(

@@ -2,6 +2,8 @@
 
     {"value": ...}      what a decision or a comparison needs
     {"failure": ...}    why its sender, or another process of which its sender knows, ends
+    {"asked": ...}      the signal that came to its sender, or to another process of which its sender knows
+    {"alive": true}     nothing new
     {"bye": true}       its sender ends, and nothing is wrong
 
 A connection that ends without `bye` or `failure` is one whose process was killed: its peer knows at once.
@@ -39,23 +41,34 @@ class Failure(NamedTuple):
         return _ERRORS.get(self.code, TrainingStopped)(f"process {self.process}: {self.reason}")
 
 
+class Ears(NamedTuple):
+    """Who is told what comes over a link; a thread of its own calls them."""
+
+    failure: Callable[[Failure], None]
+    asked: Callable[[int, str], None]
+    """with the process it came from"""
+    end: Callable[[int], None]
+
+
 class Link:
-    """A connection to another process of the run. `on_failure` and `on_end` are called by a thread of its own."""
+    """A connection to another process of the run."""
 
     def __init__(self, connection: socket.socket, process: int) -> None:
         self.process = process
         self.values: queue.SimpleQueue[Any] = queue.SimpleQueue()
         self._connection = connection
         self._sending = threading.Lock()
+        self._explained = False
         connection.settimeout(None)
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for option, value in _KEEPALIVE:
             connection.setsockopt(socket.IPPROTO_TCP, option, value)
 
-    def listen(self, on_failure: Callable[[Failure], None], on_end: Callable[[int], None]) -> None:
-        """Begin to take in what the other says."""
-        threading.Thread(target=self._listen, args=(on_failure, on_end), daemon=True).start()
+    def listen(self, ears: Ears, silence_secs: float) -> None:
+        """Begin to take in what the other says; it has failed when it says nothing for so long (0: never)."""
+        self._connection.settimeout(silence_secs or None)
+        threading.Thread(target=self._listen, args=(ears, silence_secs), daemon=True).start()
 
     def send(self, **message: Any) -> None:
         """Send a message; that the other is gone is heard, not felt."""
@@ -72,23 +85,33 @@ class Link:
         """Close a link that nobody listens to."""
         self._connection.close()
 
-    def _listen(self, on_failure: Callable[[Failure], None], on_end: Callable[[int], None]) -> None:
-        explained = False
-        # What is suppressed is the other's end, in the middle of a line.
-        with contextlib.suppress(OSError, ValueError), self._connection.makefile("rb") as lines:
+    def _listen(self, ears: Ears, silence_secs: float) -> None:
+        reason = "it ended without a word: it was killed, or its machine is gone; the last checkpoint stands"
+        try:
+            self._take_in(ears)
+        except TimeoutError:
+            reason = (
+                f"it has said nothing for parallel.wait_secs={silence_secs:g}: it is stopped, or it hangs, or its "
+                "machine does; the last checkpoint stands"
+            )
+        except (OSError, ValueError):
+            pass  # its end, in the middle of a line
+        self._connection.close()
+        if not self._explained:
+            ears.failure(Failure(self.process, TrainingStopped.exit_code, reason))
+        ears.end(self.process)
+
+    def _take_in(self, ears: Ears) -> None:
+        with self._connection.makefile("rb") as lines:
             while line := lines.readline(_MAX_LINE_BYTES):
                 message = json.loads(line)
+                self._explained = self._explained or "failure" in message or "bye" in message
                 if "value" in message:
                     self.values.put(message["value"])
-                    continue
-                explained = True
-                if "failure" in message:
-                    on_failure(Failure(*message["failure"]))
-        self._connection.close()
-        if not explained:
-            reason = "it ended without a word: it was killed, or its machine is gone; the last checkpoint stands"
-            on_failure(Failure(self.process, TrainingStopped.exit_code, reason))
-        on_end(self.process)
+                elif "failure" in message:
+                    ears.failure(Failure(*message["failure"]))
+                elif "asked" in message:
+                    ears.asked(self.process, message["asked"])
 
 
 def wait_for_all(port: int, count: int, secs: float, between: Callable[[], None]) -> dict[int, Link]:

@@ -49,7 +49,7 @@ def join(parallel: config.Parallel, between: Callable[[], None]) -> Iterator[Tea
     else:
         console.say(f"process    0 of {place.count}, waiting for the others at port {place.port}")
         links = desk.wait_for_all(place.port, place.count, parallel.wait_secs, between)
-    team = Team(place.index, place.count, links)
+    team = Team(place.index, place.count, links, silence_secs=parallel.wait_secs)
     try:
         with team.guard():
             client = _begin_jax(team, place)

@@ -1,7 +1,6 @@
 """The processes of a run as one: the first decides and writes, all hear it; when one fails, all end and say why."""
 
 import contextlib
-import os
 import queue
 import threading
 import time
@@ -10,7 +9,7 @@ from typing import Any, TypeVar
 
 from codex_jax import console, exits, schema
 from codex_jax.errors import CodexError
-from codex_jax.hosts.desk import Failure, Link
+from codex_jax.hosts.desk import Ears, Failure, Link
 
 
 T = TypeVar("T")
@@ -22,6 +21,8 @@ CLOSE_SECS = 300.0
 # A collective fails a moment before the reason for it arrives.
 NEWS_SECS = 5.0
 _ASK_EVERY_SECS = 0.1
+# In the time after which silence is a failure.
+_BEATS = 10
 _SHOWN = 10
 
 
@@ -39,17 +40,27 @@ class Team:
         links: Mapping[int, Link] | None = None,
         *,
         end: Callable[[float, Failure], None] | None = None,
+        silence_secs: float = 0.0,
     ) -> None:
-        """`end(secs, failure)` ends the process after so many seconds, whatever it waits for."""
+        """`end(secs, failure)` ends the process after so many seconds, whatever it waits for.
+
+        A process that says nothing for `silence_secs` has failed; 0: never.
+        """
         self.index, self.count = index, count
-        self._end = end or _end_after
+        self.asked = ""
+        """the signal to another process that asks all to stop"""
+        self.tell: Callable[[str], None] = lambda message: None
+        """writes down why this process ends while it waits in vain; it is given a few seconds"""
+        self._end = end or self._end_after
         self._failure: Failure | None = None
         self._news = threading.Event()
         self._lock = threading.Lock()
         self._over = False
         self._links = dict(links or {})
         for link in self._links.values():  # at last: what it hears may be passed on to all
-            link.listen(self._note, self._left)
+            link.listen(Ears(self._note, self._stop_asked, self._left), silence_secs)
+        if silence_secs and links:
+            threading.Thread(target=self._beat, args=(silence_secs / _BEATS,), daemon=True).start()
 
     @property
     def is_first(self) -> bool:
@@ -77,6 +88,20 @@ class Team:
         self._tell(True)
         return made
 
+    def gather(self, value: T, between: Callable[[], object]) -> list[T]:
+        """Return what each process gives; it must be JSON. `between` is called while this one waits."""
+        if not self.is_first:
+            self._tell(value)
+            heard: list[T] = self._hear(0, between)
+            return heard
+        values = [value, *(self._hear(process, between) for process in sorted(self._links))]
+        self._tell(values)
+        return values
+
+    def ask_to_stop(self, why: str) -> None:
+        """Let all processes see `why` in `asked`; unlike the rest, at any time."""
+        self._stop_asked(self.index, why)
+
     def agree(self, facts: Mapping[str, Any], wrong: type[CodexError], says: str) -> None:
         """Compare facts, JSON by name; raise `wrong` naming each process that has others than the first, and what."""
         if not self.is_first:
@@ -103,7 +128,7 @@ class Team:
             if not isinstance(error, CodexError) and self._links and self._news.wait(NEWS_SECS):
                 assert self._failure
                 raise self._failure.error() from error
-            self._announce(error)
+            self.announce(error)
             raise
 
     def leave(self) -> None:
@@ -122,7 +147,7 @@ class Team:
         for link in self._links.values():
             link.send(value=value)
 
-    def _hear(self, process: int, between: Callable[[], None] = lambda: None) -> Any:
+    def _hear(self, process: int, between: Callable[[], object] = lambda: None) -> Any:
         while True:
             try:
                 return self._links[process].values.get(timeout=_ASK_EVERY_SECS)
@@ -130,7 +155,8 @@ class Team:
                 self.raise_if_failed()
                 between()
 
-    def _announce(self, error: Exception) -> None:
+    def announce(self, error: Exception) -> None:
+        """Tell the others that this process fails, and why."""
         failed = exits.readable(error)
         reason = str(failed or f"{type(error).__name__}: {error}")
         failure = Failure(self.index, failed.exit_code if failed else 1, reason)
@@ -142,9 +168,30 @@ class Team:
         if self._keep(failure):
             self._pass_on(failure)
 
+    def _stop_asked(self, process: int, why: str) -> None:
+        self.asked = self.asked or why
+        for link in self._links.values():
+            if link.process != process:
+                link.send(asked=why)
+
+    def _beat(self, every: float) -> None:
+        """Say again and again that this process is there: one that is stopped, or whose machine hangs, does not."""
+        while not self._over:
+            for link in self._links.values():
+                link.send(alive=True)
+            time.sleep(every)
+
     def _left(self, process: int) -> None:
         if self._failure and not self._over:
             self._end(LEAVE_SECS, self._failure)  # in the thread of the link, which has nothing else to do any more
+
+    def _end_after(self, secs: float, failure: Failure) -> None:
+        """End this process, whatever it waits for, if it has not ended by itself."""
+        time.sleep(secs)
+        message = f"process {failure.process}: {failure.reason}"
+        console.warn(f"{message}\nthis process waited {secs:g} s in vain and ends")
+        exits.say_last(lambda: self.tell(message))
+        exits.at_once(failure.code)
 
     def _keep(self, failure: Failure) -> bool:
         """Keep the first failure; return whether this is it."""
@@ -168,10 +215,3 @@ def _differences(ours: Mapping[str, Any], process: int, theirs: Mapping[str, Any
         yield f"process {process}: {name} is {there}, of process 0 {here}"
     if len(names) > _SHOWN:
         yield f"process {process}: and {len(names) - _SHOWN} more"
-
-
-def _end_after(secs: float, failure: Failure) -> None:
-    """End this process, whatever it waits for, if it has not ended by itself."""
-    time.sleep(secs)
-    console.warn(f"process {failure.process}: {failure.reason}\nthis process waited {secs:g} s in vain and ends")
-    os._exit(failure.code)

@@ -159,6 +159,12 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
     say(progress.summary_table([*_results(facts, recorder.step), ("report", str(path))]))
 
 
+def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
+    """Write down why the process ends from outside of what hangs; there is no time for a report."""
+    writer.event("run.finished", recorder.step, {"status": "stopped", "reason": reason})
+    writer.sync()
+
+
 def _end(writer: Writer, workdir: Path, step: int, fields: Mapping[str, Any]) -> tuple[report_facts.Facts, Path]:
     writer.event("run.finished", step, {**fields, "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()

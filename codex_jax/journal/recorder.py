@@ -1,7 +1,8 @@
 """Reads what a step reports while the next one runs, and writes it down: ledger rows, data events, progress lines."""
 
+import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import jax
@@ -49,7 +50,8 @@ class Recorder:
         """`rewinds` are the batches that are left out: for each time the run went back the first and the last one."""
         self.totals = totals
         self._health = Health(writer, settings.train, totals, rewinds)
-        self._next_batch = start + totals.skipped_batches
+        self._next_batch, self._passed_over = start + totals.skipped_batches, 0
+        self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
         self._writer = writer
         self._settings = settings
         self._start = self._since_step = self._step = start
@@ -84,25 +86,25 @@ class Recorder:
         """The newest step that was dispatched."""
         return self._step
 
-    def wait_for(self, stream: Stream) -> Batch:
-        """Return the next batch, and remember how long it took to come.
+    def wait_for(self, stream: Stream, give_up: Callable[[], bool]) -> Batch | None:
+        """Return the next batch, None when `give_up` says so first, and remember how long it took to come.
 
         What the data pipeline raises is passed on when all that led to it is written down.
         """
         start = time.perf_counter()
+        passed_over = 0
         try:
-            while self._health.is_left_out(self._next_batch):
-                next(stream)
-                self._next_batch += 1
-                self.totals.skipped_batches += 1
-            batch = next(stream)
+            batch = stream.wait(give_up)
+            while batch is not None and self._health.is_left_out(self._next_batch + passed_over):
+                passed_over += 1
+                batch = stream.wait(give_up)
         except CodexError as error:
             self.drain()
             last = [error.report] if isinstance(error, Blocked) else []
             for report in [*stream.take_reports(), *last]:
                 self._write_report(self._step + 1, report)
             raise
-        self._next_batch += 1
+        self._passed_over = passed_over
         self._waited += time.perf_counter() - start
         return batch
 
@@ -110,6 +112,8 @@ class Recorder:
         """Take over the step that was just dispatched and write down the one before it."""
         self.drain()
         self._step = step
+        self.totals.skipped_batches += self._passed_over  # now: a batch that was only waited for is waited for again
+        self._next_batch += self._passed_over + 1
         self._pending = _Pending(step, self._next_batch - 1, output, reports)
 
     def drain(self) -> None:
@@ -144,6 +148,7 @@ class Recorder:
         """Write down an evaluation and what may be seen of a sample, and count it for `over`."""
         shown = sample.shown
         options = self._settings.checkpoint
+        self._evaluated = (step, metrics)
         self._health.is_better(metrics[options.best_metric], options.best_mode)
         self._writer.scalars(step, "validation", metrics)
         if self.totals.safety:
@@ -154,6 +159,13 @@ class Recorder:
         accuracy = f"accuracy {100 * metrics[self._unit.accuracy]:.1f}%"
         say(f"step {step:>5}  validation loss {metrics['loss']:.3f}  {perplexity}{accuracy}")
         say("\n".join("    | " + line[:74] for line in shown.splitlines()[:8]))
+
+    def evaluation(self, step: int) -> dict[str, float | None] | None:
+        """Return the metrics of exactly this step as JSON can hold them, None for those of another or of none."""
+        evaluated, metrics = self._evaluated
+        if evaluated != step:
+            return None
+        return {name: value if math.isfinite(value) else None for name, value in metrics.items()}
 
     def saved(self, step: int, digest: str, num_bytes: int) -> None:
         """Acknowledge a checkpoint that is on the disk as a whole."""

@@ -45,17 +45,19 @@ class Ledger:
 
     `resume_step` is the step of the checkpoint the run goes on from. What was written after it is forgotten: metric
     rows, and events that the repeated steps write again; events of the run's life (started, resumed, saved) stay.
-    0 says there is no checkpoint: the run starts over, and rows of step 0 go as well.
+    0 says there is no checkpoint: the run starts over, and rows of step 0 go as well. With `owes_evaluation` an
+    evaluation of that step is forgotten, which may have been written in part: it will be written again.
 
     Every method raises TrainingStopped, naming the file, when the file system refuses.
     """
 
-    def __init__(self, workdir: Path, *, run_id: str, resume_step: int) -> None:
+    def __init__(self, workdir: Path, *, run_id: str, resume_step: int, owes_evaluation: bool = False) -> None:
         self._run_id = run_id
         self._lock = threading.Lock()
 
         def known(row: dict[str, Any]) -> bool:
-            return 0 < resume_step >= row["step"]
+            is_owed = owes_evaluation and row["step"] == resume_step and _is_of_evaluation(row)
+            return 0 < resume_step >= row["step"] and not is_owed
 
         try:
             workdir.mkdir(parents=True, exist_ok=True)
@@ -107,6 +109,12 @@ class Ledger:
         with self._lock:
             self._metrics.close()
             self._events.close()
+
+
+def _is_of_evaluation(row: Mapping[str, Any]) -> bool:
+    if "event" in row:
+        return row["event"] == "sample" or row.get("stage") == "output"
+    return row["split"] in ("validation", "safety")
 
 
 def is_replayed(event: str) -> bool:

@@ -26,12 +26,15 @@ def open_writer(
     *,
     run_id: str,
     resume_step: int,
+    owes_evaluation: bool = False,
     tracking: config.Tracking,
     settings: Mapping[str, Any],
     tags: Mapping[str, str],
     outward: Callable[[Any], Any] = lambda value: value,
 ) -> "Writer":
     """Open the ledger at `resume_step` (0: start over) and the enabled sinks; use the result as a context manager.
+
+    `owes_evaluation`: that step will be evaluated, again if it was.
 
     `settings` is the nested config that sinks show beside the curves, `tags` what they show where they list runs;
     `outward` makes of an event's fields what a file may hold of them. Raises ConfigError when an enabled sink's package
@@ -52,7 +55,14 @@ def open_writer(
             raise ConfigError(
                 f"tracking.{name}.enabled needs the package {package}: install it or set tracking.{name}.enabled=false"
             )
-    return Writer(workdir, run_id=run_id, resume_step=resume_step, sinks=factories, outward=outward)
+    return Writer(
+        workdir,
+        run_id=run_id,
+        resume_step=resume_step,
+        owes_evaluation=owes_evaluation,
+        sinks=factories,
+        outward=outward,
+    )
 
 
 class Writer:
@@ -68,12 +78,13 @@ class Writer:
         *,
         run_id: str,
         resume_step: int,
+        owes_evaluation: bool = False,
         sinks: Mapping[str, Callable[[], Sink]],
         close_secs: float = CLOSE_SECS,
         outward: Callable[[Any], Any] = lambda value: value,
     ) -> None:
         self._outward = outward
-        self._ledger = ledger.Ledger(workdir, run_id=run_id, resume_step=resume_step)
+        self._ledger = ledger.Ledger(workdir, run_id=run_id, resume_step=resume_step, owes_evaluation=owes_evaluation)
         self._step = resume_step
         self._close_secs = close_secs
         self._is_open = True

@@ -114,3 +114,12 @@ def _name_fresh(fresh: set[str], frozen: dict[str, Any], ending: str) -> None:
         )
     if fresh:
         warn(f"the weights end in {ending}; at random values begin {', '.join(sorted(fresh))}")
+
+
+def check_vocabulary(rows: int, tokens: int) -> None:
+    """Raise ConfigError when the tokenizer has tokens the model has no embedding for."""
+    if tokens > rows:
+        raise ConfigError(
+            f"the tokenizer has {tokens} tokens, but model.vocab_size={rows}; set model.vocab_size={tokens} or more, "
+            f"or name a smaller tokenizer"
+        )

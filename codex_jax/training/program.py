@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import Mesh
 
-from codex_jax import config, sharding, trees
+from codex_jax import cache, config, sharding, trees
 from codex_jax.models import build, lora, quantize
 from codex_jax.training import masking, optimizer, state, step, subtree
 from codex_jax.training.state import TrainState
@@ -53,3 +53,10 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
         # Without out_shardings the compiler may lay the new state out another way, and compile a second time for it.
         update=jax.jit(update, donate_argnums=0, out_shardings=(places, sharding.replicated(mesh))),
     )
+
+
+def use_compile_cache() -> None:
+    """Keep compiled programs on disk, however small, so that the second start does not compile."""
+    jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

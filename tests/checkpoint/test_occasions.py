@@ -29,7 +29,7 @@ def make(tmp_path: Path) -> Make:
 
 def why(occasions: Occasions, step: int, loss: float | None = None, request: str = "", **flags: bool) -> str:
     evaluation = None if loss is None else {"loss": loss}
-    return occasions.why(step, evaluation, REQUESTS.index(request), **{"is_last": False, "is_stopping": False, **flags})
+    return occasions.why(step, evaluation, REQUESTS.index(request), **{"ends": False, "stops": False, **flags})
 
 
 def wish(occasions: Occasions) -> str:
@@ -44,8 +44,8 @@ def test_each_reason_has_its_name(make: Make) -> None:
     assert why(occasions, 20) == "steps"
     assert why(occasions, 7, request="time") == "time"
     assert why(occasions, 7, request="asked") == "asked"
-    assert why(occasions, 20, request="time", is_stopping=True) == "signal"
-    assert why(occasions, 20, is_last=True, is_stopping=True) == "end"
+    assert why(occasions, 20, request="time", stops=True) == "signal"
+    assert why(occasions, 20, ends=True, stops=True) == "end"
 
 
 def test_evaluation_is_saved_only_if_it_is_among_the_best(make: Make, tmp_path: Path) -> None:

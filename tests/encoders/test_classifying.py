@@ -99,7 +99,7 @@ def test_a_run_shows_the_class_of_its_prompt(small: Path) -> None:
     def say(prompt: str, opening: tuple[int, ...] = ()) -> str:
         asked = gate.of(settings.safety).examine(prompt, "prompt")
         make = classifying.make(settings, build.define(settings.model), mesh, tokenizer, asked, opening)
-        return make(jax.device_get(read._parameters), jax.random.key(0))  # a run has them on all devices
+        return make(jax.device_get(read._parameters), jax.random.key(0), lambda: None)  # a run has them on all devices
 
     for text in ("the cat sat", TEXTS[-1]):
         (found,) = classifying.load(small)([text])

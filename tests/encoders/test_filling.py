@@ -33,7 +33,9 @@ def fill(prompt: str, opening: tuple[int, ...] = ()) -> str:
     parameters["head_bias"]["bias"] = jnp.zeros(64).at[GUESSED].set(50.0).at[TOKENIZER.vocab_size :].set(99.0)
     mesh = sharding.make_mesh(settings.parallel)
     asked = gate.of(settings.safety).examine(prompt, "prompt")
-    return filling.make(settings, definition, mesh, TOKENIZER, asked, opening)(parameters, jax.random.key(1))
+    return filling.make(settings, definition, mesh, TOKENIZER, asked, opening)(
+        parameters, jax.random.key(1), lambda: None
+    )
 
 
 def test_each_mask_becomes_the_likeliest_token_and_the_frame_is_not_shown() -> None:

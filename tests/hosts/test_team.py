@@ -1,6 +1,7 @@
 """Processes of a run that meet, decide, compare, and hear of each other's end: teams over real sockets of loopback."""
 
 import contextlib
+import signal
 import socket
 import subprocess
 import sys
@@ -187,4 +188,46 @@ team.Team(1, 2, links).decide(lambda: 1)
         wait_for_failure(team)
     with pytest.raises(TrainingStopped, match="process 1: it ended without a word"):
         team.agree({}, AssetError, "")
+    team.hang_up()
+
+
+def test_each_hears_what_all_give(three: list[Team]) -> None:
+    assert each(three, lambda team: team.gather(team.index * 10, lambda: None)) == [[0, 10, 20]] * 3
+
+
+@pytest.mark.parametrize("asking", [0, 1])
+def test_wish_to_stop_reaches_who_waits_for_something_else(three: list[Team], asking: int) -> None:
+    def work(team: Team) -> list[str]:
+        waiting = patience(10)
+        if team.index == asking:
+            team.ask_to_stop("SIGTERM")
+        while not team.asked:
+            waiting()
+        return team.gather(team.asked, waiting)
+
+    assert each(three, work) == [["SIGTERM"] * 3] * 3
+
+
+def test_stopped_process_is_named_and_one_that_is_only_busy_is_not() -> None:
+    port = free_port()
+    program = f"""
+import time
+from codex_jax.hosts import desk, team
+links = desk.call("localhost", {port}, (1, 2), 20.0, lambda: None)
+one = team.Team(1, 2, links, silence_secs=1.5)
+time.sleep(3)
+one.agree({{}}, ValueError, "")
+one.decide(lambda: 1)
+"""
+    child = subprocess.Popen([sys.executable, "-c", program], cwd=ROOT)
+    links = desk.wait_for_all(port, 2, 60.0, lambda: None)
+    team = Team(0, 2, links, end=lambda secs, failure: None, silence_secs=1.5)
+    try:
+        team.agree({}, AssetError, "")  # it was busy for twice as long
+        child.send_signal(signal.SIGSTOP)
+        with pytest.raises(TrainingStopped, match=r"process 1: it has said nothing for parallel\.wait_secs=1\.5"):
+            wait_for_failure(team)
+    finally:
+        child.kill()
+        child.wait()
     team.hang_up()

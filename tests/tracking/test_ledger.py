@@ -227,3 +227,23 @@ def test_memory_does_not_grow_with_the_ledger(tmp_path):
     done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 4_000_000
     assert sum(1 for _ in ledger.read(tmp_path / ledger.METRICS)) == 199_001
+
+
+def test_evaluation_that_is_owed_is_forgotten_and_nothing_else_of_its_step(tmp_path):
+    book = open_ledger(tmp_path)
+    for step in (4, 8):
+        book.metrics(step, "train", {"loss": 1.0})
+        book.metrics(step, "validation", {"loss": 1.0})
+        book.metrics(step, "safety", {"redact/a": 1})
+        book.event("safety.redacted", step, {"split": "train"})
+        book.event("safety.redacted", step, {"stage": "output"})
+        book.event("sample", step, {"name": "a", "text": "b"})
+        book.event("checkpoint.saved", step, {})
+    book.close()
+    ledger.Ledger(tmp_path, run_id="r1", resume_step=8, owes_evaluation=True).close()
+    assert [row["split"] for row in rows_of(tmp_path) if row["step"] == 8] == ["train"]
+    left = [(row["event"], row.get("split")) for row in rows_of(tmp_path, ledger.EVENTS) if row["step"] == 8]
+    assert left == [("safety.redacted", "train"), ("checkpoint.saved", None)]
+    assert [
+        len([row for row in rows_of(tmp_path, name) if row["step"] == 4]) for name in (ledger.METRICS, ledger.EVENTS)
+    ] == [3, 4]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,7 +15,7 @@ import jax
 import numpy as np
 import psutil
 
-from codex_jax import changes, config, sharding
+from codex_jax import changes, config, sharding, train, watchdog
 from codex_jax.changes import Change
 from codex_jax.checkpoint import document, manifest, retention, saving
 from codex_jax.checkpoint.occasions import Occasions
@@ -213,6 +214,39 @@ def judge(text: str, stage: str) -> bool:
     return len(text) < 100
 
 
+released = threading.Event()
+released.set()
+
+
+def wait(text: str, stage: str) -> bool:
+    """A classifier that hangs until it is released."""
+    return released.wait()
+
+
+def patience(settings: config.Config) -> str:
+    """What is said when no batch comes."""
+    stream = open_stream(settings)
+    released.clear()
+    try:
+        next(stream)
+        return "a batch"
+    except CodexError as error:
+        return str(error)
+    finally:
+        released.set()
+        stream.close()
+
+
+def step_limit(settings: config.Config) -> str:
+    """What is said of a step that hangs."""
+    said, ended = [""], threading.Event()
+    watch = watchdog.Watchdog(end=lambda code: ended.set())
+    watch.tell = lambda message: said.append(message.rpartition(", since ")[0])
+    with train.limited(watch, settings.train, "step 1", compiles=False):
+        ended.wait()
+    return said[-1]
+
+
 def counts(settings: config.Config) -> str:
     """What became of the documents of the first window."""
     stream = open_stream(settings)
@@ -236,7 +270,7 @@ def is_ahead(settings: config.Config) -> bool:
     stream = open_stream(settings)
     next(stream)
     deadline = time.monotonic() + 2
-    while not (ahead := stream._batches.get_state() != stream._ahead.get_state()) and time.monotonic() < deadline:
+    while not (ahead := stream._batches.get_state() != stream._position) and time.monotonic() < deadline:
         time.sleep(0.01)
     stream.close()
     return ahead
@@ -268,7 +302,7 @@ def sample(settings: config.Config) -> str:
     parameters = jax.jit(lambda: build.initial(settings.model, jax.random.key(0)))()
     asked = gate.of(settings.safety).examine(settings.generate.prompt, "prompt")
     draw = samples.make(settings, build.define(settings.model), MESH, made, asked, held_out[0].opening())
-    return draw(parameters, jax.random.key(1))
+    return draw(parameters, jax.random.key(1), lambda: None)
 
 
 class Listener(Nowhere):

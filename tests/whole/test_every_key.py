@@ -126,6 +126,9 @@ EFFECTS: dict[str, Effect] = {
     "data.encode_chunk_size": Effect(3, observers.texts_at_once),
     "data.workers": Effect(1, observers.processes),
     "data.prefetch_batches": Effect(0, observers.is_ahead),
+    "data.max_wait_secs": Effect(
+        0.6, observers.patience, {"data.max_wait_secs": 0.4, "safety.classifier": "observers:wait"}
+    ),
     "safety.enabled": Effect(False, observers.batches, {"safety.bypass_reason": "a test"}),
     "safety.policy": Effect("policy.yaml", observers.batches),
     "safety.on_block": Effect("stop", observers.quarantine, BLOCKING),
@@ -152,6 +155,7 @@ EFFECTS: dict[str, Effect] = {
     "train.spike_window": Effect(3, observers.verdicts, {"train.spike_factor": 100.0}),
     "train.max_rewinds": Effect(1, observers.verdicts, {"train.spike_factor": 4.0}),
     "train.spike_batches": Effect(2, observers.verdicts, {"train.spike_factor": 4.0, "train.max_rewinds": 1}),
+    "train.max_step_secs": Effect(0.6, observers.step_limit, {"train.max_step_secs": 0.4}),
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
     "parallel.tensor": Effect(2, observers.refusal),
