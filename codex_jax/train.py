@@ -131,7 +131,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
         )
         dossier.name_leftovers(saver.removed)
         if team.is_first and found:
-            dossier.resume_run(writer, made_with, start, num_steps, found.skipped)
+            dossier.resume_run(writer, made_with, found.meta, start, num_steps, found.skipped)
         elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
@@ -157,6 +157,7 @@ def train(settings: config.Config, origin: dict[str, str], workdir: Path, stop: 
                     "settings": shown,
                     "totals": dataclasses.asdict(recorder.totals),
                     "weights": weights,
+                    "machines": dossier.machines(),
                     "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
                 }
                 saver.save(done, state, stream.state(), meta)
