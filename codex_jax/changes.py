@@ -11,7 +11,7 @@ from codex_jax.errors import CodexError, ConfigError
 # What may differ between the processes that make up one run. All else decides its numbers. Where the data and the
 # tokenizer lie does not, nor where the policy does: the stream's fingerprint covers their content.
 MAY_CHANGE = (
-    r"^(eval|generate|tracking|checkpoint|parallel)\.",
+    r"^(eval|generate|tracking|checkpoint|parallel(?!\.deterministic_reduction))\.",
     r"^train\.(log_every|max_nonfinite|max_rewinds|max_step_secs)$",
     r"^data\.(workers|prefetch_batches|max_wait_secs|max_quarantined|encode_chunk_size)$",
     r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",

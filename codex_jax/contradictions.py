@@ -121,6 +121,23 @@ _RULES = (
         "data.isolate_documents={}",
     ),
     _Rule(
+        ("parallel.deterministic_reduction",),
+        lambda parts: parts & (parts - 1) == 0,
+        "parallel.deterministic_reduction={} is no power of two",
+    ),
+    _Rule(
+        ("parallel.deterministic_reduction", "parallel.fsdp", "parallel.tensor"),
+        lambda parts, fsdp, tensor: not parts or fsdp == tensor == 1,
+        "parallel.deterministic_reduction={} needs all parameters on each device: leave out parallel.fsdp={} and "
+        "parallel.tensor={}",
+    ),
+    _Rule(
+        ("parallel.deterministic_reduction", "train.microbatch_size", "train.global_batch_size"),
+        lambda parts, microbatch, batch: (microbatch or batch) % (parts or 1) == 0,
+        "parallel.deterministic_reduction={} does not divide the rows of one pass: train.microbatch_size={}, or where "
+        "that is 0 train.global_batch_size={}",
+    ),
+    _Rule(
         ("data.store", "data.mode"),
         lambda store, mode: not store or mode == "store",
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",

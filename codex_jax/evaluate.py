@@ -15,7 +15,7 @@ from codex_jax.data import packing
 from codex_jax.data.batch import Batch
 from codex_jax.errors import AssetError
 from codex_jax.models import build
-from codex_jax.training import losses, masking
+from codex_jax.training import losses, masking, reduction
 
 
 class Evaluate(Protocol):
@@ -92,13 +92,24 @@ def _summing(
     settings: config.Config, definition: build.Definition, mesh: Mesh, prepare: masking.Prepare
 ) -> Callable[..., losses.Sums]:
     """Return `sums(parameters, part, number)`, by which number a part is prepared."""
-    chunk = sharding.batch_ways(mesh) * settings.train.loss_chunk
+    chunk = reduction.chunk(settings, mesh)
+
+    def measure(parameters: dict[str, Any], batch: tuple[jax.Array, ...], keys: reduction.Keys) -> losses.Sums:
+        (key,) = keys
+        assert key is not None
+        return losses.of_batch(definition, parameters, prepare(batch, key), None, chunk=chunk)
+
+    measure_all = reduction.in_one_order(settings.parallel, mesh, measure)
 
     # Whole on every device: of several processes each reads the sums over all.
-    @functools.partial(jax.jit, out_shardings=sharding.replicated(mesh))
+    @functools.partial(
+        jax.jit,
+        out_shardings=sharding.replicated(mesh),
+        compiler_options=reduction.compiler_options(settings.parallel),
+    )
     def sums(parameters: dict[str, Any], part: tuple[jax.Array, ...], number: np.integer[Any]) -> losses.Sums:
-        lesson = prepare(part, jax.random.fold_in(jax.random.key(_FIXED_SEED), number))
-        return losses.of_batch(definition, parameters, lesson, None, chunk=chunk)
+        found: losses.Sums = measure_all(parameters, part, (jax.random.fold_in(jax.random.key(_FIXED_SEED), number),))
+        return found
 
     return sums
 

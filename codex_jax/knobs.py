@@ -139,6 +139,13 @@ class Parallel:
     data: int = knob(0, "devices that share the batch, each with all parameters; 0: all that are left", low=0)
     fsdp: int = knob(1, "devices that share the batch and the parameters", low=1)
     tensor: int = knob(1, "devices that share each matrix product", low=1)
+    deterministic_reduction: int = knob(
+        0,
+        "parts of a batch that are added up in one order: a run gives the same bits on any number of devices that "
+        "divides it. A power of two; 0: the devices add up as is fastest",
+        low=0,
+        high=4096,
+    )
     coordinator: str = knob(
         "", "HOST:PORT where process 0 waits for the others; auto: as the cluster says; empty: one process"
     )

@@ -11,6 +11,7 @@ from typing import Any
 
 import jax
 import numpy as np
+from jax._src import xla_bridge  # only it knows whether jax has begun
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -47,10 +48,16 @@ RULES = (
     (r"(^|/)(step|key|count)$", P()),
 )
 BATCH = P(("data", "fsdp"))
+_THREADS = "PJRT_NPROC"  # read when the devices are first asked for
 
 
 def make_mesh(parallel: config.Parallel) -> Mesh:
-    """Return the mesh of all devices; ConfigError when there are none, or the axes do not multiply to their number."""
+    """Return the mesh of all devices; ConfigError when there are none, or the axes do not multiply to their number.
+
+    With parallel.deterministic_reduction it is to be the first that asks jax for them.
+    """
+    if parallel.deterministic_reduction:
+        _fix_threads(parallel.deterministic_reduction)
     try:
         devices = jax.device_count()
     except (RuntimeError, AssertionError) as error:  # the latter when a platform was asked for that is not there
@@ -65,8 +72,32 @@ def make_mesh(parallel: config.Parallel) -> Mesh:
             f"parallel.data x fsdp x tensor = {data} x {parallel.fsdp} x {parallel.tensor} = {data * split}, but there "
             f"are {devices} devices; make the product {devices}, or set parallel.data=0 to fill up"
         )
+    if parallel.deterministic_reduction % data:
+        raise ConfigError(
+            f"parallel.deterministic_reduction={parallel.deterministic_reduction} does not divide over the {data} "
+            f"devices that share the batch; make it a power of two that is a multiple of {data}, which takes a new "
+            "--workdir, or use another number of devices"
+        )
     shape = (data, parallel.fsdp, parallel.tensor)
     return jax.make_mesh(shape, ("data", "fsdp", "tensor"), axis_types=(AxisType.Auto,) * 3)
+
+
+def _fix_threads(count: int) -> None:
+    """Have jax work with so many threads on a CPU; ConfigError when it has begun with another number.
+
+    By it a large product is cut along the axis that is summed up; else it is that of the cores, or of the devices where
+    those are more.
+    """
+    if os.environ.get(_THREADS) == str(count):
+        return
+    if xla_bridge.backends_are_initialized():
+        if jax.default_backend() != "cpu":
+            return
+        raise ConfigError(
+            f"parallel.deterministic_reduction={count} needs {count} threads, and jax has begun already: set the "
+            f"variable {_THREADS}={count} before this process starts"
+        )
+    os.environ[_THREADS] = str(count)
 
 
 def batch_ways(mesh: Mesh) -> int:

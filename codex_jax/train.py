@@ -197,7 +197,7 @@ def recipe(
         )
         dossier.name_leftovers(saver.removed)
         if team.is_first and found:
-            dossier.resume_run(writer, made_with, start, found.skipped, recorder, {**moved, **changed})
+            dossier.resume_run(writer, made_with, found.meta, start, found.skipped, recorder, {**moved, **changed})
         elif team.is_first:
             dossier.begin_run(writer, made_with, evaluate.unigram_entropy(validation), held_out, prompt)
 
@@ -242,6 +242,7 @@ def recipe(
                 "evaluation": recorder.evaluation(step),
                 "totals": dataclasses.asdict(recorder.totals),
                 "weights": weights,
+                "machines": dossier.machines(),
                 "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
                 "owes_evaluation": owes,
             }

@@ -112,13 +112,25 @@ def begin_run(writer: Writer, made_with: Mapping[str, Any], entropy: float, held
 def resume_run(
     writer: Writer,
     made_with: Mapping[str, Any],
+    saved: Mapping[str, Any],
     step: int,
     skipped: Sequence[tuple[int, str]],
     recorder: Recorder,
     changed: Mapping[str, Change],
 ) -> None:
-    """Write down, and say, where the run goes on, which checkpoints were passed over and what has changed since."""
-    writer.event("run.resumed", step, {"from_step": step, "skipped": [list(one) for one in skipped], **made_with})
+    """Write down, and say, where the run goes on, whether to the bit, what has changed and what was passed over.
+
+    `saved` is the meta of the checkpoint, `skipped` are newer ones, which are damaged.
+    """
+    exact = _is_exact(saved)
+    facts = {"from_step": step, "skipped": [list(one) for one in skipped], "bit_exact": exact}
+    writer.event("run.resumed", step, {**facts, **made_with})
+    if exact is False:
+        warn(
+            f"not bit-exact from here on: step {step} was saved on {_shown(saved['machines'])}, and this is "
+            f"{_shown(machines())}, which adds up in another order; parallel.deterministic_reduction, set from the "
+            "start, keeps to one"
+        )
     _record_bypass(writer, made_with, step)
     for other, reason in skipped:
         warn(f"checkpoint {other} is not used: {reason}")
@@ -129,6 +141,25 @@ def resume_run(
         say(f"finished   at step {step} already: {recorder.over}")
     else:
         say(f"resume     from step {step} of {recorder.num_steps}")
+
+
+def machines() -> dict[str, Any]:
+    """Return on what the run is at work, as a checkpoint remembers it."""
+    return {"devices": jax.device_count(), "kind": jax.devices()[0].device_kind, "processes": jax.process_count()}
+
+
+def _is_exact(saved: Mapping[str, Any]) -> bool | None:
+    """Return whether the run goes on as on the machines it was saved on; None: the checkpoint does not say."""
+    before, now = saved.get("machines"), machines()
+    if before is None:
+        return None
+    one_order = saved["settings"]["parallel"].get("deterministic_reduction", 0) > 0
+    return bool(before["kind"] == now["kind"] if one_order else before == now)
+
+
+def _shown(found: Mapping[str, Any]) -> str:
+    processes = "one process" if found["processes"] == 1 else f"{found['processes']} processes"
+    return f"{found['devices']} x {found['kind']} in {processes}"
 
 
 def _record_bypass(writer: Writer, made_with: Mapping[str, Any], step: int) -> None:

@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from codex_jax import cache, config, sharding, trees
 from codex_jax.models import build, lora, quantize
-from codex_jax.training import masking, optimizer, state, step, subtree
+from codex_jax.training import masking, optimizer, reduction, state, step, subtree
 from codex_jax.training.state import TrainState
 
 
@@ -43,7 +43,7 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
     initial = functools.partial(state.initial, settings, definition, tx, trained)
     target = sharding.abstract(lambda: initial({}), mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
-    update = step.make(settings, definition, tx, prepare, chunk=sharding.batch_ways(mesh) * settings.train.loss_chunk)
+    update = step.make(settings, definition, tx, prepare, mesh)
     return Program(
         definition=definition,
         target=target,
@@ -51,7 +51,12 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
         frozen=sharding.placed(frozen, mesh),
         initial=jax.jit(initial, donate_argnums=0, out_shardings=places),
         # Without out_shardings the compiler may lay the new state out another way, and compile a second time for it.
-        update=jax.jit(update, donate_argnums=0, out_shardings=(places, sharding.replicated(mesh))),
+        update=jax.jit(
+            update,
+            donate_argnums=0,
+            out_shardings=(places, sharding.replicated(mesh)),
+            compiler_options=reduction.compiler_options(settings.parallel),
+        ),
     )
 
 

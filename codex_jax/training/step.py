@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import Mesh
 
 from codex_jax import config, trees
 from codex_jax.models import build
-from codex_jax.training import losses, masking, schedule, subtree
+from codex_jax.training import losses, masking, reduction, schedule, subtree
 from codex_jax.training import optimizer as optimizers
 from codex_jax.training.state import TrainState
 
@@ -47,19 +48,19 @@ def make(
     definition: build.Definition,
     optimizer: optax.GradientTransformation,
     prepare: masking.Prepare,
-    *,
-    chunk: int,
+    mesh: Mesh,
 ) -> Step:
     """Return `train_step(state, frozen, batch, index) -> (state, Output)`, to be jitted once with the state donated.
 
     `frozen` are the parameters that are not in the state: no gradient is taken by them. `batch` holds tokens, targets,
     weights, segments and positions, each (B, L), and `index` is its number: only a state with `step == index` learns
     from it. A step that is not finite changes nothing; without train.max_nonfinite it does not count either, and so
-    stops all that were dispatched behind it. The logits of `chunk` tokens exist at one time, over all devices.
+    stops all that were dispatched behind it.
     """
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
     dropout_on = max(settings.model.dropout, settings.adapter.dropout) > 0.0
+    chunk = reduction.chunk(settings, mesh)
 
     def loss_sums(
         parameters: dict[str, Any], frozen: dict[str, Any], batch: tuple[jax.Array, ...], key: jax.Array | None
@@ -69,17 +70,26 @@ def make(
 
     gradient = jax.grad(loss_sums, has_aux=True)
 
+    def learn(
+        parameters: tuple[dict[str, Any], dict[str, Any]], batch: tuple[jax.Array, ...], keys: reduction.Keys
+    ) -> tuple[trees.PyTree, losses.Sums]:
+        hiding, dropping = keys
+        assert hiding is not None
+        # Before it is parted into microbatches: what is hidden does not depend on their number.
+        batch = prepare(batch, hiding)
+        of_part = functools.partial(gradient, *parameters)
+        if num_microbatches == 1:
+            return of_part(batch, dropping)
+        return _accumulate(of_part, batch, dropping, num_microbatches)
+
+    learn_from_all = reduction.in_one_order(settings.parallel, mesh, learn)
+
     def train_step(
         state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
     ) -> tuple[TrainState, Output]:
-        # Before it is parted into microbatches: what is hidden does not depend on their number.
-        batch = prepare(batch, jax.random.fold_in(jax.random.fold_in(state.key, _HIDING), state.step))
-        key = jax.random.fold_in(state.key, state.step) if dropout_on else None
-        if num_microbatches == 1:
-            grads, sums = gradient(state.parameters, frozen, batch, key)
-        else:
-            of_part = functools.partial(gradient, state.parameters, frozen)
-            grads, sums = _accumulate(of_part, batch, key, num_microbatches)
+        hiding = jax.random.fold_in(jax.random.fold_in(state.key, _HIDING), state.step)
+        dropping = jax.random.fold_in(state.key, state.step) if dropout_on else None
+        grads, sums = learn_from_all((state.parameters, frozen), batch, (hiding, dropping))
         return _update(settings, optimizer, state, index, grads, sums)
 
     return train_step

@@ -159,6 +159,7 @@ EFFECTS: dict[str, Effect] = {
     "parallel.data": Effect(4, observers.refusal),
     "parallel.fsdp": Effect(2, observers.refusal),
     "parallel.tensor": Effect(2, observers.refusal),
+    "parallel.deterministic_reduction": Effect(4, observers.program),
     "parallel.coordinator": Effect("localhost:2", observers.meeting, UNMET),
     "parallel.num_processes": Effect(3, observers.meeting, {**UNMET, "parallel.process_index": 0, **FREE_PORT}),
     "parallel.process_index": Effect(0, observers.meeting, {**UNMET, **FREE_PORT}),
