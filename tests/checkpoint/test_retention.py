@@ -240,6 +240,7 @@ def test_meta_edited_without_its_manifest_decides_nothing(root: Path) -> None:
     path.write_text(path.read_text().replace("2.0", "0.0"))
     assert retention.decide(root, Rules(1, keep_best=1), {}).stays == {3: "newest, last 1", 1: "best 1"}
     assert not retention.would_be_best(root, Rules(1, keep_best=1), 1.5)
+    assert retention.would_be_best(root, Rules(1, keep_best=1), 0.5)
 
 
 def test_order_is_by_step_whatever_the_clock_says(root: Path) -> None:

@@ -200,6 +200,24 @@ def test_verify_of_what_is_not_there(run: Path, command: "Command") -> None:
     assert command("checkpoint", "verify", "run/checkpoints/300", 300).code == 2
 
 
+@pytest.mark.parametrize("verb", ["list", "verify"])
+def test_checkpoint_that_a_trainer_deletes_meanwhile_is_not_damaged(
+    run: Path, command: "Command", verb: str, tmp_path: Path
+) -> None:
+    waiting = True
+
+    def delete(event: str, arguments: tuple[Any, ...]) -> None:
+        nonlocal waiting
+        if waiting and event == "open" and str(arguments[0]).endswith("checkpoints/500/manifest.json"):
+            waiting = False
+            (run / "checkpoints" / "100").rename(tmp_path / "deleted")
+
+    sys.addaudithook(delete)
+    done = command("checkpoint", verb, "run", "--json")
+    assert (waiting, done.code) == (False, 0)
+    assert [row["step"] for row in json.loads(done.out)["checkpoints"]] == [500, 400, 300, 200]
+
+
 def test_verify_of_copies(run: Path, command: "Command", tmp_path: Path) -> None:
     """B15 and A-CKP-13: cp -r, and tar."""
     subprocess.run(["cp", "-r", run / "checkpoints" / "300", tmp_path / "300"], check=True)
