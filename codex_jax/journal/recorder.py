@@ -174,6 +174,7 @@ class Recorder:
     def not_saved(self, reason: str) -> None:
         """Write down that a checkpoint was not saved, and why."""
         self._writer.event(ledger.NOT_SAVED, self._step, {"reason": reason})
+        self._writer.scalars(self._step, "checkpoint", {"failed": 1})
 
     def resume_clock(self, seconds: float) -> None:
         """Leave out time that was not spent on training from its speed."""

@@ -67,9 +67,9 @@ def check(root: Path, output: str) -> None:
 @pytest.mark.parametrize(
     ("call", "newest"),
     [
-        ("rename:manifest.json.partial", 2),
+        pytest.param("rename:manifest.json.partial", 2, marks=pytest.mark.slow),
         ("rename:/3.saving", 2),
-        ("fsync:/checkpoints", 3),
+        pytest.param("fsync:/checkpoints", 3, marks=pytest.mark.slow),
         ("unlink:1.deleting/meta.json", 3),
     ],
 )
@@ -103,6 +103,7 @@ def test_kill_at_every_call_of_a_save_loses_nothing(third: Third, tmp_path: Path
     print(f"killed at each of {len(calls)} calls")
 
 
+@pytest.mark.slow
 def test_kill_while_verifying_and_restoring_changes_nothing(two_saved: Path, preload: Path, tmp_path: Path) -> None:
     root = tmp_path / "checkpoints"
     shutil.copytree(two_saved, root)

@@ -48,10 +48,18 @@ def check_restores(root: Path, step: int) -> None:
     ("calls", "error", "name", "reasons"),
     [
         ("write", "EDQUOT", "3.saving/manifest.json.partial", ("Disk quota exceeded", "make room in your quota")),
-        ("write", "ENOSPC", "3.saving/manifest.json.partial", ("No space left", "make room on that disk")),
+        pytest.param(
+            "write",
+            "ENOSPC",
+            "3.saving/manifest.json.partial",
+            ("No space left", "make room on that disk"),
+            marks=pytest.mark.slow,
+        ),
         ("fsync", "EIO", "", ("Input/output error", "check the disk")),
-        ("rename", "EIO", "3.saving", ("Input/output error", "check the disk")),
-        ("mkdir", "EROFS", "3.saving", ("Read-only file system", "make the disk writable")),
+        pytest.param("rename", "EIO", "3.saving", ("Input/output error", "check the disk"), marks=pytest.mark.slow),
+        pytest.param(
+            "mkdir", "EROFS", "3.saving", ("Read-only file system", "make the disk writable"), marks=pytest.mark.slow
+        ),
     ],
     ids=["quota at the manifest", "full at the manifest", "fsync", "rename", "read-only"],
 )
@@ -83,11 +91,13 @@ def test_slow_disk_does_not_stop_the_steps(root: Path) -> None:
 @pytest.mark.parametrize(
     ("call", "doing"),
     [
-        ("mkdir:/3.saving", "looking at what is there"),
-        ("fsync:/ocdbt.process_0/d", "writing the arrays"),
+        pytest.param("mkdir:/3.saving", "looking at what is there", marks=pytest.mark.slow),
+        pytest.param("fsync:/ocdbt.process_0/d", "writing the arrays", marks=pytest.mark.slow),
         ("fsync:/3.saving/meta.json", "flushing and hashing the files"),
         ("fsync:/checkpoints", "giving it its name"),
-        ("rename:/1", "recording it and deleting older ones, and is itself complete"),
+        pytest.param(
+            "rename:/1", "recording it and deleting older ones, and is itself complete", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_save_that_hangs_ends_the_process_and_says_where(two_saved: Path, preload: Path, call: str, doing: str) -> None:
@@ -122,6 +132,7 @@ def test_full_disk_with_go_on_saves_again_when_there_is_room(tmp_path: Path) -> 
     assert error.read_text().endswith(". Training goes on, and the next checkpoint is tried again\n")
 
 
+@pytest.mark.slow
 @needs_mount
 def test_disk_that_has_become_read_only_is_reported(tmp_path: Path) -> None:
     disk = tmp_path / "disk"
@@ -136,6 +147,7 @@ def test_disk_that_has_become_read_only_is_reported(tmp_path: Path) -> None:
     assert ran.stdout.endswith("ended 4\n1\n2\n") and "Read-only file system" in ran.stdout, ran.stdout + ran.stderr
 
 
+@pytest.mark.slow
 def test_process_without_memory_leaves_the_last_checkpoint(root: Path) -> None:
     # Orbax can wait for ever for a thread that could not be made: then the limit of a save ends it.
     ran = disk_faults.save(root, 1, 3, "--memory=100000000", "--max-secs=5")
@@ -169,6 +181,7 @@ def spellings(path: Path) -> list[str]:
     return ["".join(pair) for pair in itertools.product((str(path), before), ("", ".partial", ".__lock"))]
 
 
+@pytest.mark.slow
 def test_directory_that_vanishes_in_a_save_is_reported(root: Path, save: Callable[..., list[int]]) -> None:
     ran = subprocess.Popen(
         [sys.executable, disk_faults.SAVER, root, "1", "1000"],

@@ -65,6 +65,7 @@ def test_signal_while_a_save_hangs_ends_the_run_and_the_next_run_goes_on(
     assert f"saving the checkpoint {workdir}/checkpoints/4 hangs: after checkpoint.max_secs=6 s" in output
     last = json.loads((workdir / "events.ndjson").read_text().splitlines()[-1])
     assert last["event"] == "checkpoint.failed" and "hangs" in last["reason"]
+    assert small_run.metric_rows(workdir)[-1]["metrics"] == {"failed": 1}
     small_run.finish(args, main_env)
     small_run.finish(small_run.arguments(corpus, tmp_path / "straight", {}), main_env)
     assert small_run.state_digest(workdir, 16) == small_run.state_digest(tmp_path / "straight", 16)

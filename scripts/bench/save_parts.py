@@ -1,0 +1,95 @@
+"""What a save of GPT-2 124M with AdamW costs the steps beside it, and where its own time goes; one JSON object.
+
+    python scripts/bench/save_parts.py DIRECTORY [--rows 4] [--length 256] [--rounds 5]
+
+`stall_secs` is what the call that begins a save takes of the training thread. `slower` is how much longer the steps
+take that run while a save is under way: the copy that a step makes of the buffers a save still holds, and what writing,
+flushing and hashing take of the same processors. `looking_secs` is the search for NaN, `hashing_secs` reading and
+hashing all files from the page cache.
+"""
+
+import argparse
+import json
+import shutil
+import statistics
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from codex_jax import config, sharding
+from codex_jax.checkpoint import finite, manifest, saving
+from codex_jax.training import program
+
+
+def prepared(rows: int, length: int) -> tuple[program.Program, Any]:
+    """Return the program of the default model and a batch for it."""
+    settings = config.Config()
+    mesh = sharding.make_mesh(settings.parallel)
+    model = program.make(settings, mesh)
+    vocabulary = model.definition.shape.vocab_size
+    tokens = np.random.default_rng(0).integers(0, vocabulary, (rows, length + 1)).astype(np.int32)
+    ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
+    return model, sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
+
+
+def timed(work: Any) -> float:
+    """Return the seconds of a call."""
+    begin = time.perf_counter()
+    work()
+    return time.perf_counter() - begin
+
+
+def main() -> None:
+    """Alternate steps without and with a save under way, and print medians."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("directory", type=Path)
+    parser.add_argument("--rows", type=int, default=4)
+    parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=5)
+    flags = parser.parse_args()
+    shutil.rmtree(flags.directory, ignore_errors=True)
+    model, batch = prepared(flags.rows, flags.length)
+    state, done, acknowledged = [model.initial({})], [0], list[float]()
+
+    def step() -> None:
+        state[0], output = model.update(state[0], {}, batch, np.int32(done[0]))
+        done[0] += 1
+        jax.block_until_ready(output)
+
+    plain, beside, stalls, whole = [], [], [], []
+    with saving.Checkpointer(flags.directory, 1, lambda *_: acknowledged.append(time.perf_counter())) as saver:
+        for number in range(flags.rounds + 1):
+            plain += [timed(step) for _ in range(2)]
+            begin = time.perf_counter()
+            saver.save(done[0], state[0], {}, {})
+            stalls.append(time.perf_counter() - begin)
+            while len(acknowledged) <= number:
+                beside.append(timed(step))
+            whole.append(acknowledged[-1] - begin)
+    directory = max(flags.directory.iterdir())
+    looking = [timed(lambda: finite.Check(state[0]).wrong()) for _ in range(3)]
+    hashing = [timed(lambda: manifest.verify(directory)) for _ in range(3)]
+    device = jax.devices()[0]
+    result = {
+        "jax": jax.__version__,
+        "device": device.device_kind,
+        "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state[0])),
+        "step_secs": statistics.median(plain[2:]),
+        "step_secs_beside_a_save": statistics.median(beside),
+        "stall_secs": statistics.median(stalls[1:]),
+        "first_stall_secs": stalls[0],
+        "until_acknowledged_secs": statistics.median(whole[1:]),
+        "looking_secs": statistics.median(looking),
+        "hashing_secs": statistics.median(hashing),
+    }
+    result["stall_share"] = result["stall_secs"] / result["step_secs"]
+    result["slower"] = result["step_secs_beside_a_save"] / result["step_secs"]
+    print(json.dumps(result, indent=2))
+    shutil.rmtree(flags.directory)
+
+
+if __name__ == "__main__":
+    main()
