@@ -245,3 +245,23 @@ def test_second_trainer_on_a_workdir_is_refused(
         process.communicate()
     assert second.returncode == 2
     assert f"process {process.pid} is training in {tmp_path}" in second.stderr
+
+
+@pytest.mark.slow
+def test_run_resumed_from_each_of_40_steps_equals_the_straight_one(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    """What a stop after step n leaves: the checkpoints up to n, and a ledger that may be ahead of them."""
+    often = {"train.num_steps": 40, "checkpoint.every_steps": 1, "checkpoint.keep_last": 40, "eval.every_steps": 8}
+    whole = tmp_path / "straight"
+    small_run.finish(small_run.arguments(corpus, whole, often), main_env)
+    for stopped in range(1, 40):
+        workdir = tmp_path / "stopped"
+        shutil.copytree(whole, workdir)
+        for step in range(stopped + 1, 41):
+            shutil.rmtree(workdir / "checkpoints" / str(step))
+        small_run.finish(small_run.arguments(corpus, workdir, often), main_env)
+        assert small_run.metric_rows(workdir) == small_run.metric_rows(whole)
+        assert small_run.replayed_events(workdir) == small_run.replayed_events(whole)
+        assert small_run.state_digest(workdir, 40) == small_run.state_digest(whole, 40)
+        shutil.rmtree(workdir)

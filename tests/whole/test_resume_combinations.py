@@ -1,4 +1,4 @@
-"""Resumed twice, a run ends with the same bytes: with and without dropout, adapters, accumulation; data are filtered."""
+"""Resumed twice, a run ends with the same bytes: with dropout, adapters, accumulation or without; data filtered."""
 
 import itertools
 import random
