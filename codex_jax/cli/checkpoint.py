@@ -61,9 +61,10 @@ def _cells(row: dict[str, Any], metric: str) -> tuple[str, ...]:
 @click.argument("step", type=click.IntRange(min=0), required=False)
 @layout.as_json
 def verify(run_or_checkpoint: Path, step: int | None, as_json: bool) -> None:
-    """Read every byte of a run's checkpoints, or of one; name each file that is wrong.
+    """Read every byte; name each file that is wrong.
 
-    Exit code 3 when one is damaged, and when there is none.
+    Of all checkpoints of a run, or of one wherever it was copied to. Exit code
+    3 when one is damaged, and when there is none.
     """
     from codex_jax.cli import checkpoint_facts
 
@@ -128,10 +129,11 @@ def _fates(facts: dict[str, Any]) -> list[tuple[str, str, str]]:
 @click.argument("given", metavar="A B | RUN STEP STEP", nargs=-1)
 @layout.as_json
 def diff(given: tuple[str, ...], as_json: bool) -> None:
-    """Say where two checkpoints differ, bit by bit: leaves, position in the data, settings, counts.
+    """Say where two checkpoints differ, bit by bit.
 
-    A and B are checkpoints (RUN/checkpoints/STEP) or runs, of which the newest
-    step is taken that both have. Exit code 0 when they are equal, 1 when not.
+    Leaves, position in the data, settings that decide numbers, counts. A and B
+    are checkpoints (RUN/checkpoints/STEP) or runs, of which the newest step is
+    taken that both have. Exit code 0 when they are equal, 1 when not.
     """
     from codex_jax.checkpoint import comparison
     from codex_jax.cli import checkpoint_facts
@@ -156,10 +158,7 @@ def _told(found: Any) -> dict[str, Any]:
 
 def _say_comparison(found: Any) -> None:
     if found.is_equal:
-        say(
-            f"equal: {amounts.counted(found.num_leaves, 'leaf').replace('leafs', 'leaves')}, the position in the data, "
-        )
-        say("settings that decide numbers, counts")
+        say(f"equal: {found.num_leaves:,} leaves, position in the data, settings that decide numbers")
         return
     if found.leaves:
         first = found.leaves[0]
