@@ -1,0 +1,23 @@
+"""Writes tests/golden/checkpoint: what this version saves, for later ones to load. Run it only for a new format.
+
+PYTHONPATH=.:tests/checkpoint python tests/golden/make_checkpoint.py
+"""
+
+import shutil
+from pathlib import Path
+
+import checkpoint_examples as examples
+
+from codex_jax.checkpoint import saving
+from codex_jax.checkpoint.retention import Rules
+
+
+def main() -> None:
+    root = Path(__file__).with_name("checkpoint")
+    shutil.rmtree(root, ignore_errors=True)
+    with saving.Checkpointer(root, Rules(1), lambda *_: None) as saver:
+        saver.save(7, examples.make(7, examples.mesh(1)), {"next": 7}, {"run_id": "golden", "settings": {}})
+
+
+if __name__ == "__main__":
+    main()
