@@ -127,7 +127,7 @@ def test_signal_in_an_evaluation_leaves_it_to_the_run_that_goes_on(
     [
         ("tokenizer", [signal.SIGTERM]),
         ("model", [signal.SIGINT]),
-        ("step 3/", [signal.SIGTERM]),
+        ("step 9/", [signal.SIGTERM]),
         ("step 4/", [signal.SIGTERM, signal.SIGINT, signal.SIGTERM]),
         ("step 16/", [signal.SIGTERM]),
     ],
