@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -29,6 +30,18 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         if isinstance(error, OSError):
             raise refused(path, error) from error
         raise
+
+
+def write_once(path: Path, content: bytes) -> None:
+    """Write a file that is its owner's alone to read, unless it is there; of several who do so at once the first counts.
+
+    Raises OSError when the file system refuses.
+    """
+    with contextlib.suppress(FileExistsError), tempfile.NamedTemporaryFile(dir=path.parent) as draft:
+        draft.write(content)
+        draft.flush()
+        os.fsync(draft.fileno())
+        os.link(draft.name, path)
 
 
 def sync(path: Path) -> None:

@@ -218,9 +218,7 @@ def audit_key() -> bytes:
     path = cache.directory("safety") / "audit.key"
     try:
         if not path.exists():
-            with atomic.replacing(path) as file:
-                os.fchmod(file.fileno(), 0o600)
-                file.write(secrets.token_hex(32).encode())
+            atomic.write_once(path, secrets.token_hex(32).encode())
         return path.read_bytes()
     except OSError as error:
         raise AssetError(f"{path} cannot be kept ({error.strerror}); set CODEX_SAFETY_AUDIT_KEY") from error

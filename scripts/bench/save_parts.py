@@ -21,6 +21,7 @@ import numpy as np
 
 from codex_jax import config, sharding
 from codex_jax.checkpoint import finite, manifest, saving
+from codex_jax.checkpoint.retention import Rules
 from codex_jax.training import program
 
 
@@ -60,7 +61,7 @@ def main() -> None:
         jax.block_until_ready(output)
 
     plain, beside, stalls, whole = [], [], [], []
-    with saving.Checkpointer(flags.directory, 1, lambda *_: acknowledged.append(time.perf_counter())) as saver:
+    with saving.Checkpointer(flags.directory, Rules(1), lambda *_: acknowledged.append(time.perf_counter())) as saver:
         for number in range(flags.rounds + 1):
             plain += [timed(step) for _ in range(2)]
             begin = time.perf_counter()

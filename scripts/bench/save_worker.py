@@ -47,13 +47,14 @@ def ours(directory: Path) -> tuple[Callable[[], Any], Callable[[], Any], dict[st
     import jax
 
     from codex_jax.checkpoint import saving, store
+    from codex_jax.checkpoint.retention import Rules
 
     tree, target = state()
     last = [0]
 
     def save() -> None:
         last[0] += 1
-        with saving.Checkpointer(directory, 1, lambda *_: None) as saver:
+        with saving.Checkpointer(directory, Rules(1), lambda *_: None) as saver:
             saver.save(last[0], tree, {}, {})
 
     def restore() -> None:

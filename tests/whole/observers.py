@@ -138,7 +138,7 @@ def meeting(settings: config.Config) -> str:
 def failing_save(settings: config.Config) -> str:
     """What becomes of a save without a directory, when the next one succeeds."""
     root, state = Path("failing"), {"one": jax.numpy.ones(3)}
-    with saving.Checkpointer(root, 1, lambda *_: None, policy=saving.policy(settings.checkpoint)) as saver:
+    with saving.Checkpointer(root, Rules(1), lambda *_: None, policy=saving.policy(settings.checkpoint)) as saver:
         shutil.rmtree(root)
         try:
             saver.save(1, state, {}, {})

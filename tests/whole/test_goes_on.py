@@ -34,6 +34,7 @@ def meta_of(workdir: Path, step: int) -> dict[str, Any]:
     return meta
 
 
+@pytest.mark.slow
 def test_changes_are_refused_by_name_and_allowed_by_name(
     corpus: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
@@ -88,6 +89,7 @@ def test_run_that_gets_no_better_ends_early_and_stays_ended(
     assert max(row["step"] for row in small_run.metric_rows(tmp_path)) == 6
 
 
+@pytest.mark.slow
 def test_file_save_and_the_best_evaluations_are_saved(corpus: Path, main_env: dict[str, str], tmp_path: Path) -> None:
     changes = {
         "train.num_steps": 100000,
