@@ -19,6 +19,7 @@ from codex_jax import changes, config, sharding, train, watchdog
 from codex_jax.changes import Change
 from codex_jax.checkpoint import document, manifest, retention, saving
 from codex_jax.checkpoint.occasions import Occasions
+from codex_jax.checkpoint.retention import Rules
 from codex_jax.data import pipeline, stores
 from codex_jax.errors import CodexError, ConfigError
 from codex_jax.generation import samples
