@@ -33,7 +33,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def write_once(path: Path, content: bytes) -> None:
-    """Write a file that is its owner's alone to read, unless it is there; of several who do so at once the first counts.
+    """Write a file that its owner alone can read, unless it is there; of several who do so at once the first counts.
 
     Raises OSError when the file system refuses.
     """
