@@ -9,7 +9,6 @@ import dataclasses
 import functools
 import os
 import time
-from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -193,6 +192,7 @@ def recipe(
                 verified=found,
                 on_failed=recorder.not_saved,
                 policy=saving.policy(settings.checkpoint),
+                watchdog=watch,
             )
         )
         dossier.name_leftovers(saver.removed)
@@ -213,10 +213,10 @@ def recipe(
             """Evaluate a step and write a sample; False when a signal came first: the run that goes on does it."""
             recorder.drain()
             paused, parameters = time.perf_counter(), trees.joined(state.parameters, frozen)
-            with watched(f"the evaluation of step {step}", compiles=compiles) as renew:
+            with watched(f"the evaluation of step {step}", compiles=compiles) as limit:
 
                 def part() -> None:
-                    renew()
+                    limit.renew()
                     if stopping.is_agreed():
                         raise stop.interrupted(f"in the evaluation of step {step}")
 
@@ -283,7 +283,7 @@ def recipe(
 
 def limited(
     watch: watchdog.Watchdog, train: config.Train, what: str, *, compiles: bool
-) -> AbstractContextManager[Callable[[], None]]:
+) -> AbstractContextManager[watchdog.Watched]:
     """Return `watch` over a step or an evaluation: train.max_step_secs of it, ten times as long with a compilation."""
     if compiles:
         return watch.watch(what, train.max_step_secs * 10, "ten times train.max_step_secs")

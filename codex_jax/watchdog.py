@@ -18,15 +18,39 @@ from codex_jax.errors import TrainingStopped
 _LOOK_EVERY_SECS = 0.2
 
 
+def _nobody(message: str) -> None:
+    pass
+
+
 @dataclasses.dataclass
-class _Watched:
-    """What must end in time."""
+class Watched:
+    """What must end in time, and whom that is told beside the watchdog when it does not."""
 
     what: str
-    began: float
     limit: float
     key: str
-    left: float
+    tell: Callable[[str], None]
+    doing: str = ""
+    """what it is at, for the message; set it as it goes on"""
+    began: float = dataclasses.field(default_factory=time.time)
+    left: float = 0.0
+
+    def renew(self) -> None:
+        """Begin again."""
+        self.began, self.left = time.time(), self.limit
+
+    def is_late(self, passed: float) -> bool:
+        """Return whether its time is over, of which so many seconds have passed since the last call."""
+        self.left -= passed
+        return self.left <= 0
+
+    def __str__(self) -> str:
+        since = time.strftime("%H:%M:%S", time.localtime(self.began))
+        doing = f" ({self.doing})" if self.doing else ""
+        return (
+            f"{self.what}{doing} has not ended within {self.limit:g} s ({self.key}), since {since}: it hangs, and the "
+            "process ends. What was saved stands; run the same command again, with a higher limit if it was only slow"
+        )
 
 
 class Watchdog:
@@ -34,36 +58,45 @@ class Watchdog:
 
     def __init__(self, end: Callable[[int], None] = exits.at_once) -> None:
         """`end(code)` ends the process from any thread."""
-        self.tell: Callable[[str], None] = lambda message: None
+        self.tell: Callable[[str], None] = _nobody
         """writes down why the process ends; it is given a few seconds"""
         self._end = end
-        self._watched: dict[object, _Watched] = {}
+        self._watched: list[Watched] = []
         self._lock = threading.Lock()
-        threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+        self._is_looking = False
 
     def forget(self) -> None:
         """Tell nobody any more: who was told is gone."""
-        self.tell = lambda message: None
+        self.tell = _nobody
+
+    def begin(self, what: str, secs: float, key: str, tell: Callable[[str], None] = _nobody) -> Watched:
+        """End the process unless `end` comes, of any thread, within `secs` (0: no limit) from now or the last renewal.
+
+        `what` begins the message: "step 12"; `key` names the setting that limits it.
+        """
+        one = Watched(what, secs, key, tell)
+        one.renew()
+        with self._lock:
+            if secs:
+                self._watched.append(one)
+            if self._watched and not self._is_looking:
+                self._is_looking = True
+                threading.Thread(target=self._look, name="watchdog", daemon=True).start()
+        return one
+
+    def end(self, one: Watched) -> None:
+        """Watch it no more; a second call does nothing."""
+        with self._lock:
+            self._watched = [other for other in self._watched if other is not one]
 
     @contextlib.contextmanager
-    def watch(self, what: str, secs: float, key: str) -> Iterator[Callable[[], None]]:
-        """End the process unless the block ends within `secs` (0: no limit) of its begin, or of the last renewal.
-
-        Yields what is called to renew. `what` begins the message: "step 12"; `key` names the setting that limits it.
-        """
-        one, token = _Watched(what, time.time(), secs, key, secs), object()
-
-        def renew() -> None:
-            one.began, one.left = time.time(), secs
-
-        if secs:
-            with self._lock:
-                self._watched[token] = one
+    def watch(self, what: str, secs: float, key: str) -> Iterator[Watched]:
+        """Watch a block, which may renew what it is given."""
+        one = self.begin(what, secs, key)
         try:
-            yield renew
+            yield one
         finally:
-            with self._lock:
-                self._watched.pop(token, None)
+            self.end(one)
 
     def _look(self) -> None:
         last = time.monotonic()
@@ -73,24 +106,19 @@ class Watchdog:
             # A process that was itself stopped (Ctrl-Z, a snapshot of the machine) is not late for it.
             passed, last = min(now - last, 2 * _LOOK_EVERY_SECS), now
             with self._lock:
-                late = [one for one in self._watched.values() if self._is_late(one, passed)]
+                late = [one for one in self._watched if one.is_late(passed)]
+                if not self._watched:
+                    self._is_looking = False
+                    return
             if late:
                 self._stop(late[0])
                 return
 
-    @staticmethod
-    def _is_late(one: _Watched, passed: float) -> bool:
-        one.left -= passed
-        return one.left <= 0
-
-    def _stop(self, late: _Watched) -> None:
-        since = time.strftime("%H:%M:%S", time.localtime(late.began))
-        message = (
-            f"{late.what} has not ended within {late.limit:g} s ({late.key}), since {since}: it hangs, and the process "
-            "ends. What was saved stands; run the same command again, with a higher limit if it was only slow"
-        )
+    def _stop(self, late: Watched) -> None:
+        message = str(late)
         os.write(2, f"codex_jax: {message}\n".encode())  # not by print, which what hangs may have locked
         if faulthandler.is_enabled():
             faulthandler.dump_traceback(2, all_threads=True)
+        exits.say_last(lambda: late.tell(message))
         exits.say_last(lambda: self.tell(message))
         self._end(TrainingStopped.exit_code)

@@ -66,10 +66,10 @@ def test_nothing_is_ended_that_has_no_limit_or_is_done_or_renewed_in_time() -> N
 with watchdog.watch("a", 0, "k"):
     with watchdog.watch("b", 0.3, "k"):
         pass
-    with watchdog.watch("c", 0.5, "k") as renew:
+    with watchdog.watch("c", 0.5, "k") as limit:
         for _ in range(10):
             time.sleep(0.1)
-            renew()
+            limit.renew()
 print("done")
 """
     assert ended(start(program)) == (0, "done\n", "")

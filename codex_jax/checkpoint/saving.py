@@ -16,12 +16,12 @@ from jax.experimental import multihost_utils
 
 from codex_jax import config, console, trees
 from codex_jax.checkpoint import arrays, document, failure, finite, layout, leaves, manifest, retention, store
-from codex_jax.checkpoint.deadline import Deadline
 from codex_jax.checkpoint.document import Document
 from codex_jax.checkpoint.manifest import Manifest
 from codex_jax.checkpoint.retention import Meta, Rules
 from codex_jax.checkpoint.store import STATE, Found
 from codex_jax.errors import AssetError, CodexError, TrainingStopped
+from codex_jax.watchdog import Watchdog, Watched
 
 
 _WRITE, _NOTHING_TO_DO, _FAILED = range(3)
@@ -34,7 +34,7 @@ class Policy:
     go_on: bool = False
     """a save that fails is said and recorded, the next is tried; only if none succeeds after it, `close` raises"""
     max_secs: float = 3600.0
-    """a save that takes longer ends the process, see `deadline`"""
+    """a save that takes longer ends the process, see `watchdog`"""
 
 
 def policy(settings: config.Checkpoint) -> Policy:
@@ -60,10 +60,12 @@ class Checkpointer:
         verified: Found | None = None,
         on_failed: Callable[[str], None] = lambda reason: None,
         policy: Policy = Policy(),
+        watchdog: Watchdog | None = None,
     ) -> None:
         self._root, self._rules, self._on_saved, self._on_failed = root, rules, on_saved, on_failed
         self._policy = policy
-        self._deadline = Deadline(policy.max_secs, on_failed)
+        self._watchdog = watchdog or Watchdog()
+        self._watched: Watched  # the save under way
         self._is_first = jax.process_index() == 0
         self._thread: threading.Thread | None = None
         self._failure: TrainingStopped | None = None
@@ -105,9 +107,9 @@ class Checkpointer:
         directory = layout.path_of(self._root, step)
         needed = sum(leaf.nbytes for leaf in jax.tree.leaves(state))
         check = finite.Check(state)
-        self._deadline.begin(f"saving the checkpoint {directory}")
+        self._watched = self._watch(f"saving the checkpoint {directory}", "looking at what is there")
         if not self._begin(directory, made, needed, state):
-            self._deadline.end()
+            self._watchdog.end(self._watched)
             self.raise_if_failed()
             return
         self._thread = threading.Thread(target=self._finish, args=(directory, made, needed, check), name=f"save {step}")
@@ -122,14 +124,22 @@ class Checkpointer:
     def close(self) -> None:
         """Wait for the save in flight and free the threads; raises TrainingStopped if the last save failed."""
         self._wait()
-        self._deadline.begin(f"ending the writes to {self._root}")
-        self._deadline.now("waiting for threads")
+        self._watched = self._watch(f"ending the writes to {self._root}", "waiting for threads")
         try:
             self._writer.close()
         finally:
-            self._deadline.end()
+            self._watchdog.end(self._watched)
         self._failure, self._tolerated = self._failure or self._tolerated, None
         self.raise_if_failed()
+
+    def _watch(self, what: str, doing: str) -> Watched:
+        watched = self._watchdog.begin(what, self._policy.max_secs, "checkpoint.max_secs", self._note)
+        watched.doing = doing
+        return watched
+
+    def _note(self, reason: str) -> None:
+        with contextlib.suppress(CodexError):  # that a disk refuses is no news here
+            self._on_failed(reason)
 
     def _wait(self) -> None:
         if self._thread:
@@ -138,10 +148,9 @@ class Checkpointer:
 
     def _begin(self, directory: Path, made: Document, needed: int, state: trees.PyTree) -> bool:
         """Begin to write the arrays; return whether there is anything to finish."""
-        self._deadline.now("looking at what is there")
         if not self._make_way(directory, made, needed):
             return False
-        self._deadline.now("writing the arrays")
+        self._watched.doing = "writing the arrays"
         try:
             self._writer.start(_partial(directory) / STATE, state)
         except Exception as error:
@@ -178,7 +187,7 @@ class Checkpointer:
             if written:
                 self._acknowledge(directory, made, written)
         finally:
-            self._deadline.end()
+            self._watchdog.end(self._watched)
 
     def _complete(self, directory: Path, made: Document, check: finite.Check) -> Manifest | None:
         """Wait for the arrays of all processes; the first makes a checkpoint of them and returns its manifest."""
@@ -188,17 +197,17 @@ class Checkpointer:
             raise failure.NotFinite(wrong)
         if not self._is_first:
             return None
-        self._deadline.now("flushing and hashing the files")
+        self._watched.doing = "flushing and hashing the files"
         document.write(_partial(directory), made)
         written = manifest.write(_partial(directory))
-        self._deadline.now("giving it its name")
+        self._watched.doing = "giving it its name"
         layout.rename(_partial(directory), directory)
         return written
 
     def _acknowledge(self, directory: Path, made: Document, written: Manifest) -> None:
         self._tolerated = None
         self._verified[made.step] = made.meta
-        self._deadline.now("recording it and deleting older ones, and is itself complete")
+        self._watched.doing = "recording it and deleting older ones; it is complete"
         try:
             self._on_saved(made.step, written)
             retention.apply(self._root, self._rules, self._verified)
@@ -213,8 +222,7 @@ class Checkpointer:
         said = failure.tolerated(directory, needed, error)  # before the space is given back
         if self._is_first:
             retention.discard(_partial(directory))
-            with contextlib.suppress(CodexError):  # for want of room, say: the first failure is the one to report
-                self._on_failed(str(stopped))
+            self._note(str(stopped))
         if self._policy.go_on and not isinstance(error, CodexError):  # those say that the state is wrong, not the disk
             console.warn(said)
             self._tolerated = stopped

@@ -95,7 +95,7 @@ class TrainStream(Iterator[Batch]):
         return (
             f"no batch came within data.max_wait_secs={data.max_wait_secs:g}: window {number} of the data is not made, "
             f"which is read from {_listed(self._build.names(number))}{processes.states()}. See to what hangs, or raise "
-            " data.max_wait_secs where reading is only slow; the same command goes on from the last checkpoint"
+            "data.max_wait_secs where reading is only slow; the same command goes on from the last checkpoint"
         )
 
     def take_reports(self) -> list[Report]:

@@ -153,8 +153,8 @@ def failing_save(settings: config.Config) -> str:
 
 HANGING = """
 import sys, threading
-from codex_jax.checkpoint import deadline
-deadline.Deadline(float(sys.argv[1]), print).begin("a save")
+from codex_jax.watchdog import Watchdog
+Watchdog().begin("a save", float(sys.argv[1]), "checkpoint.max_secs")
 threading.Event().wait(1.0)
 """
 
