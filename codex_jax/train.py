@@ -193,6 +193,7 @@ def recipe(
                 on_failed=recorder.not_saved,
                 policy=saving.policy(settings.checkpoint),
                 watchdog=watch,
+                before_named=writer.sync,
             )
         )
         dossier.name_leftovers(saver.removed)
@@ -243,7 +244,7 @@ def recipe(
                 "totals": dataclasses.asdict(recorder.totals),
                 "weights": weights,
                 "machines": dossier.machines(),
-                "events": writer.sync()._asdict(),  # the last of them: that it was lost shows
+                "events": writer.head()._asdict(),  # the last of them: that it was lost shows
                 "owes_evaluation": owes,
             }
             saver.save(step, state, reached, meta)

@@ -48,7 +48,7 @@ class Checkpointer:
     `on_saved(step, manifest)` is the acknowledgement: it is called, on a background thread and on process 0 only, when
     all of a checkpoint is on the disk under its final name; `on_failed(reason)` says that one never will be. What
     killed saves left behind is deleted at the start and named in `removed`. `verified` is the checkpoint that was just
-    read: it need not be verified again.
+    read: it need not be verified again. `before_named()` flushes what must be on the disk before a checkpoint counts.
     """
 
     def __init__(
@@ -61,9 +61,10 @@ class Checkpointer:
         on_failed: Callable[[str], None] = lambda reason: None,
         policy: Policy = Policy(),
         watchdog: Watchdog | None = None,
+        before_named: Callable[[], object] = lambda: None,
     ) -> None:
         self._root, self._rules, self._on_saved, self._on_failed = root, rules, on_saved, on_failed
-        self._policy = policy
+        self._policy, self._before_named = policy, before_named
         self._watchdog = watchdog or Watchdog()
         self._watched: Watched  # the save under way
         self._is_first = jax.process_index() == 0
@@ -200,6 +201,7 @@ class Checkpointer:
         self._watched.doing = "flushing and hashing the files"
         document.write(_partial(directory), made)
         written = manifest.write(_partial(directory))
+        self._before_named()
         self._watched.doing = "giving it its name"
         layout.rename(_partial(directory), directory)
         return written

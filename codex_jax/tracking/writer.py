@@ -69,7 +69,7 @@ class Writer:
     """Writes rows in order; every method but `close` returns without waiting for a sink.
 
     Leaving the `with` block by an exception closes every sink with status "failed" ("interrupted" for Interrupted), and
-    the exception goes on unchanged. All rows of step N must be written before `sync()` is called for checkpoint N.
+    the exception goes on unchanged. All rows of step N must be written before the save of checkpoint N begins.
     """
 
     def __init__(
@@ -106,8 +106,12 @@ class Writer:
         """Record something that happened; it is kept in the ledger only."""
         self._ledger.event(name, step, self._outward(fields))  # nothing else: the thread that saves calls it, too
 
+    def head(self) -> Head:
+        """Return the head of the events written so far; a checkpoint keeps it."""
+        return self._ledger.head()
+
     def sync(self) -> Head:
-        """Return the head of the events when the ledger is safe on disk; a checkpoint keeps it."""
+        """Return the head of the events when the ledger up to it is safe on disk; any thread may call it."""
         head = self._ledger.sync()
         for sink in self._guards:
             sink.put("flush")
@@ -179,6 +183,10 @@ class Nowhere(Writer):
 
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Forget it."""
+
+    def head(self) -> Head:
+        """Return the head of no events."""
+        return Head()
 
     def sync(self) -> Head:
         """Return the head of no events."""

@@ -1,5 +1,6 @@
 """Kills, full disks and vanished directories: what was acknowledged stays, what was not leaves no trace."""
 
+import errno
 import os
 import random
 import shutil
@@ -229,3 +230,24 @@ def quiet(capfd: pytest.CaptureFixture[str]) -> Iterator[None]:
     """Every fault above is reported by an exception alone: nothing is printed in this process."""
     yield
     assert capfd.readouterr().err == ""
+
+
+def test_checkpoint_gets_its_name_after_what_must_be_on_the_disk_before(root: Path) -> None:
+    seen: list[tuple[list[int], bool]] = []
+
+    def flush() -> None:
+        seen.append((layout.steps(root), (root / f"{len(seen) + 1}.saving" / manifest.NAME).exists()))
+        if len(seen) == 2:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    acknowledged: list[int] = []
+    with (
+        pytest.raises(TrainingStopped, match="checkpoints/2 could not be saved: Input/output error"),
+        saving.Checkpointer(
+            root, Rules(2), lambda step, _: acknowledged.append(step), before_named=flush
+        ) as checkpointer,
+    ):
+        for step in (1, 2):
+            checkpointer.save(step, examples.make(step, examples.mesh(1)), {}, {})
+    assert seen == [([], True), ([1], True)]
+    assert acknowledged == layout.steps(root) == [1]
