@@ -319,7 +319,7 @@ def test_position_of_a_shuffled_order_is_refused(files: Path) -> None:
     stream = open_stream(settings_for(files))
     state = json.loads(json.dumps(stream.state()))
     del state["fingerprint"]["data.order"]
-    with pytest.raises(AssetError, match=r"data\.order: nothing, now 'files, each read forwards'"):
+    with pytest.raises(AssetError, match=r"data\.order: nothing in the checkpoint, 'files, each read forwards' now"):
         stream.restore(state)
     stream.close()
 

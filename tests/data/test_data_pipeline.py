@@ -442,7 +442,7 @@ def test_nothing_left_to_train_on_is_refused(tmp_path: Path) -> None:
 def test_position_of_other_data_is_refused_naming_what_differs(tmp_path: Path, rows: Path) -> None:
     state = take(open_stream(settings_for(rows)), 2)[-1][2]
     other = settings_for(write_jsonl(tmp_path / "other.jsonl", range(70)), run__seed=3)
-    with pytest.raises(AssetError, match=r"(?s)other data:.*corpus: .*data\.seed: 0, now 3"):
+    with pytest.raises(AssetError, match=r"(?s)other data:.*corpus: .*data\.seed: 0 in the checkpoint, 3 now"):
         open_stream(other).restore(state)
     for damage in ({"window": -1}, {"row": None}, {"read": "x"}):
         with pytest.raises(AssetError, match="the saved position has"):

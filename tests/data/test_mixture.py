@@ -126,7 +126,7 @@ def test_another_weight_is_another_stream(tmp_path: Path) -> None:
     state = stream.state()
     stream.close()
     other = stream_of(settings_of(tmp_path, **{"data.mix.rows.weight": 0.5}))
-    with pytest.raises(Exception, match=r"data\.mix\.rows\.weight: '3/4', now '1/2'"):
+    with pytest.raises(Exception, match=r"data\.mix\.rows\.weight: '3/4' in the checkpoint, '1/2' now"):
         other.restore(state)
     other.close()
 

@@ -119,7 +119,7 @@ def test_fitted_batches_resume_and_learn_every_token_once(rows: Path) -> None:
     again = stores.open_stream(settings, 1)
     again.restore(stream.state())
     assert stores.digest(next(again)) == stores.digest(next(stream))
-    with pytest.raises(AssetError, match=r"data\.packing: 'first_fit', now 'concat'"):
+    with pytest.raises(AssetError, match=r"data\.packing: 'first_fit' in the checkpoint, 'concat' now"):
         stores.open_stream(settings_for(rows)).restore(stream.state())
 
 

@@ -171,7 +171,7 @@ def test_position_is_refused_in_a_store_that_was_built_again_of_an_edited_file(t
     state = stores.open_stream(before).state()
     change_a_byte(rows, rows.read_bytes().index(b"document 800:"))
     stores.build(after)
-    with pytest.raises(AssetError, match=r"other data:\n  data\.tokens: '\w{12}', now '\w{12}'\n"):
+    with pytest.raises(AssetError, match=r"other data:\n  data\.tokens: '\w{12}' in the checkpoint, '\w{12}' now\n"):
         stores.open_stream(after).restore(state)
 
 
