@@ -66,8 +66,8 @@ def test_nothing_is_ended_that_has_no_limit_or_is_done_or_renewed_in_time() -> N
 with watchdog.watch("a", 0, "k"):
     with watchdog.watch("b", 0.3, "k"):
         pass
-    with watchdog.watch("c", 0.5, "k") as limit:
-        for _ in range(10):
+    with watchdog.watch("c", 2, "k") as limit:
+        for _ in range(30):
             time.sleep(0.1)
             limit.renew()
 print("done")

@@ -1,13 +1,13 @@
 """Each reason to save is named; a wish is told once, and is fulfilled when its checkpoint is on the disk."""
 
 import dataclasses
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from codex_jax import config
+from codex_jax.checkpoint import occasions as occasions_room
 from codex_jax.checkpoint.occasions import REQUESTS, Occasions
 
 
@@ -16,8 +16,25 @@ pytestmark = pytest.mark.infra
 Make = Callable[..., Occasions]
 
 
+class Clock:
+    """A clock that goes on when it is told to."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def monotonic(self) -> float:
+        return self.now
+
+
 @pytest.fixture
-def make(tmp_path: Path) -> Make:
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr(occasions_room, "time", clock)
+    return clock
+
+
+@pytest.fixture
+def make(tmp_path: Path, clock: Clock) -> Make:
     """Occasions of a run in `tmp_path`, with some settings changed."""
 
     def made(**changes: object) -> Occasions:
@@ -32,9 +49,9 @@ def why(occasions: Occasions, step: int, loss: float | None = None, request: str
     return occasions.why(step, evaluation, REQUESTS.index(request), **{"ends": False, "stops": False, **flags})
 
 
-def wish(occasions: Occasions) -> str:
+def wish(occasions: Occasions, clock: Clock) -> str:
     """What is asked for when some time has passed."""
-    time.sleep(0.6)
+    clock.now += 0.6
     return REQUESTS[occasions.request()]
 
 
@@ -56,24 +73,24 @@ def test_evaluation_is_saved_only_if_it_is_among_the_best(make: Make, tmp_path: 
     assert why(make(keep_best=1, best_mode="max"), 7, loss=0.1) == "best"
 
 
-def test_file_is_told_once_and_goes_when_its_checkpoint_is_there(make: Make, tmp_path: Path) -> None:
+def test_file_is_told_once_and_goes_when_its_checkpoint_is_there(make: Make, clock: Clock, tmp_path: Path) -> None:
     occasions, file = make(), tmp_path / "SAVE"
-    assert wish(occasions) == ""
+    assert wish(occasions, clock) == ""
     file.touch()
-    assert [wish(occasions), wish(occasions)] == ["asked", ""]
+    assert [wish(occasions, clock), wish(occasions, clock)] == ["asked", ""]
     occasions.acknowledge(6)  # one that was begun before anybody asked
     assert why(occasions, 7, request="asked") == "asked"
     occasions.acknowledge(6)
-    assert file.exists() and wish(occasions) == ""
+    assert file.exists() and wish(occasions, clock) == ""
     occasions.acknowledge(7)
     assert not file.exists()
     file.touch()
-    assert wish(occasions) == "asked"
+    assert wish(occasions, clock) == "asked"
 
 
-def test_time_counts_from_the_last_save_whatever_it_was_for(make: Make) -> None:
+def test_time_counts_from_the_last_save_whatever_it_was_for(make: Make, clock: Clock) -> None:
     occasions = make(every_minutes=1 / 60)
     assert why(occasions, 10) == "steps"
-    assert wish(occasions) == ""
-    assert wish(occasions) == "time"
+    assert wish(occasions, clock) == ""
+    assert wish(occasions, clock) == "time"
     assert REQUESTS[occasions.request()] == "", "told once"
