@@ -8,15 +8,12 @@ from typing import Any
 
 import jax
 import numpy as np
-import observers
 import pytest
 import small_run
 import small_weights
 from safetensors.numpy import load_file
 
-from codex_jax import config
 from codex_jax.cli import app, opening
-from codex_jax.data import pipeline
 from codex_jax.models import lora, pretrained
 from codex_jax.tracking import ledger
 
@@ -34,22 +31,6 @@ ADAPTED = {
     "adapter.targets": "qkv,mlp/up",
     "optimizer.learning_rate": 0.05,
 }
-
-
-@pytest.fixture(scope="module")
-def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return small_run.write_corpus(tmp_path_factory.mktemp("corpus"))
-
-
-@pytest.fixture(scope="module")
-def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base model of 37,760 parameters and its tokenizer."""
-    directory = small_weights.write(tmp_path_factory.mktemp("base") / "weights")
-    settings = config.default()
-    settings.tokenizer.vocab_size, settings.data.paths = 320, (str(corpus),)
-    resolved = config.resolve(settings.to_dict())
-    pipeline.make_tokenizer(resolved, observers.opened(resolved)).save(directory)
-    return directory
 
 
 def arguments(corpus: Path, workdir: Path, base: Path, changes: Mapping[str, Any] = {}) -> list[str]:

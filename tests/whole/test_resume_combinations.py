@@ -6,13 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import observers
 import pytest
 import small_run
-import small_weights
 
-from codex_jax import config
-from codex_jax.data import pipeline
 from codex_jax.tracking import ledger
 
 
@@ -21,17 +17,6 @@ pytestmark = [pytest.mark.infra, pytest.mark.slow]
 # A rule that blocks about a tenth of the lines, and so documents of every source.
 POLICY = "version: 1\nrules:\n  - {id: seven, patterns: ' 7[0-9]', action: block}\n"
 OF_WEIGHTS = ("num_layers", "num_heads", "width", "vocab_size", "context_length")
-
-
-@pytest.fixture(scope="module")
-def base(corpus: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Weights to adapt, and their tokenizer."""
-    directory = small_weights.write(tmp_path_factory.mktemp("base") / "weights")
-    settings = config.default()
-    settings.tokenizer.vocab_size, settings.data.paths = 320, (str(corpus),)
-    resolved = config.resolve(settings.to_dict())
-    pipeline.make_tokenizer(resolved, observers.opened(resolved)).save(directory)
-    return directory
 
 
 def mixture(corpus: Path, directory: Path) -> dict[str, Any]:
