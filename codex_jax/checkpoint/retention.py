@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codex_jax import config, console
-from codex_jax.checkpoint import document, layout, manifest
+from codex_jax.checkpoint import document, figures, layout, manifest
 from codex_jax.errors import AssetError
 
 
@@ -77,6 +77,7 @@ def decide(root: Path, rules: Rules, verified: dict[int, Meta]) -> Decision:
     another could have, or would go: then every byte is read, and they are added.
     """
     metas, damaged = _glances(root, verified)
+    verified.update({step: metas[step] for step in verified.keys() & metas.keys()})
     while unsure := [step for step in _counted(metas, rules) if step not in verified]:
         _verify(root, unsure, metas, verified, damaged)
     stays = plan(metas, rules)
@@ -138,10 +139,15 @@ def _glances(root: Path, verified: Mapping[int, Meta]) -> tuple[dict[int, Meta],
     metas, damaged = dict[int, Meta](), dict[int, str]()
     for step in layout.steps(root):
         try:
-            metas[step] = verified[step] if step in verified else document.glance(layout.path_of(root, step))
+            metas[step] = verified[step] if _is_told(verified.get(step)) else figures.glance(layout.path_of(root, step))
         except AssetError as error:
             damaged[step] = str(error)
     return metas, damaged
+
+
+def _is_told(meta: Meta | None) -> bool:
+    """Return whether all is known of a checkpoint that was verified: an evaluation that it owed may be made by now."""
+    return meta is not None and not (meta.get("owes_evaluation") and meta.get("evaluation") is None)
 
 
 def _verify(

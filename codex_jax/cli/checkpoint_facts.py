@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import config, contradictions, rundir, schema
-from codex_jax.checkpoint import document, layout, manifest, retention, store
+from codex_jax.checkpoint import document, figures, layout, manifest, retention, store
 from codex_jax.checkpoint.retention import Meta, Rules
 from codex_jax.checkpoint.store import Found
 from codex_jax.errors import AssetError, ConfigError
@@ -63,7 +63,7 @@ def _row(directory: Path, step: int, times: Mapping[str, float], *, verify: bool
     try:
         made = manifest.read(directory)
         row |= {"time": times.get(made.root), "bytes": made.num_bytes}
-        meta = document.glance(directory)
+        meta = figures.glance(directory)
         row |= {"why": meta.get("why"), "evaluation": meta.get("evaluation")}
         if verify:
             manifest.verify(directory)
@@ -140,7 +140,7 @@ def pruned(run: Path, rules: Rules, *, dry_run: bool, asked_for_best: bool) -> d
 
 
 def _has(root: Path, step: int, rules: Rules) -> bool:
-    return any(retention.measured(document.glance(layout.path_of(root, step)), rules.best_metric))
+    return any(retention.measured(figures.glance(layout.path_of(root, step)), rules.best_metric))
 
 
 def sides(given: tuple[str, ...]) -> tuple[Found, Found]:

@@ -77,7 +77,7 @@ class Recorder:
     @property
     def over(self) -> str:
         """Why there is nothing left to train, '' while there is."""
-        if self._step == self.num_steps:
+        if self._step >= self.num_steps:
             return "that is train.num_steps; to train longer, raise and allow it, or take another --workdir"
         return health.ended_early(self._settings, self.totals)
 

@@ -64,6 +64,39 @@ def test_largest_stay_in_max_mode(root: Path) -> None:
     assert kept(root, rules) == [1, 4]
 
 
+def owing(root: Path, step: int) -> None:
+    bare.put(root, step, {"evaluation": None, "owes_evaluation": True})
+
+
+def evaluate_later(root: Path, step: int, loss: float) -> None:
+    """Write down an evaluation as the run does that goes on."""
+    row = {"step": step, "split": "validation", "metrics": {"loss": loss}}
+    with (root.parent / "metrics.ndjson").open("a") as file:
+        file.write(json.dumps({**row, "split": "train", "metrics": {"loss": 0.0}}) + "\n" + json.dumps(row) + "\n")
+
+
+def test_evaluation_that_a_checkpoint_owed_counts_when_it_is_made(root: Path) -> None:
+    bare.put_losses(root, {1: 0.5, 3: 0.6, 4: 0.7})
+    owing(root, 2)
+    rules, known = Rules(1, keep_best=1), dict[int, Any]()
+    assert retention.decide(root, rules, {}).goes == [2, 3]
+    assert retention.would_be_best(root, rules, 0.4)
+    evaluate_later(root, 3, 0.1)  # not owed: what a checkpoint has noted itself counts
+    evaluate_later(root, 2, 0.3)
+    assert retention.decide(root, rules, known).goes == [1, 3]
+    assert retention.decide(root, rules, known).stays == {4: "newest, last 1", 2: "best 1"}
+    assert not retention.would_be_best(root, rules, 0.4)
+
+
+def test_evaluation_that_is_made_while_the_process_knows_the_checkpoint_counts(root: Path) -> None:
+    owing(root, 2)
+    verified = {2: {"evaluation": None, "owes_evaluation": True}}
+    bare.put_losses(root, {4: 0.7})
+    assert retention.decide(root, Rules(1, keep_best=1), verified).goes == [2]
+    evaluate_later(root, 2, 0.3)
+    assert retention.decide(root, Rules(1, keep_best=1), verified).goes == []
+
+
 def test_deciding_writes_nothing(root: Path) -> None:
     """A-CKP-4."""
     bare.put_losses(root, {1: 0.3, 2: 0.2, 3: 0.4})

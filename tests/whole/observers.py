@@ -15,7 +15,7 @@ import jax
 import numpy as np
 import psutil
 
-from codex_jax import changes, config, sharding, train, watchdog
+from codex_jax import changes, config, sharding, watchdog
 from codex_jax.changes import Change
 from codex_jax.checkpoint import document, manifest, retention, saving
 from codex_jax.checkpoint.occasions import Occasions
@@ -27,6 +27,7 @@ from codex_jax.hosts import join
 from codex_jax.journal import health
 from codex_jax.journal.totals import Totals
 from codex_jax.models import build
+from codex_jax.run import site
 from codex_jax.safety import gate
 from codex_jax.tokenizers import training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
@@ -243,7 +244,7 @@ def step_limit(settings: config.Config) -> str:
     said, ended = [""], threading.Event()
     watch = watchdog.Watchdog(end=lambda code: ended.set())
     watch.tell = lambda message: said.append(message.rpartition(", since ")[0])
-    with train.limited(watch, settings.train, "step 1", compiles=False):
+    with site.limited(watch, settings.train, "step 1", compiles=False):
         ended.wait()
     return said[-1]
 

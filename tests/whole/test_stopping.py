@@ -14,6 +14,8 @@ import pytest
 import small_run
 from small_pair import Pair
 
+from codex_jax.checkpoint import figures
+
 
 pytestmark = pytest.mark.infra
 
@@ -119,6 +121,8 @@ def test_signal_in_an_evaluation_leaves_it_to_the_run_that_goes_on(
     again.kill()
     again.communicate()
     assert_goes_on(args, env, workdir, straight)
+    (row,) = [row for row in small_run.metric_rows(straight) if (row["step"], row["split"]) == (8, "validation")]
+    assert figures.glance(workdir / "checkpoints" / "8")["evaluation"] == row["metrics"]
 
 
 @pytest.mark.slow
