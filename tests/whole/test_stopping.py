@@ -120,9 +120,9 @@ def test_signal_in_an_evaluation_leaves_it_to_the_run_that_goes_on(
     small_run.wait_for(again, "step 9/")
     again.kill()
     again.communicate()
-    assert_goes_on(args, env, workdir, straight)
     (row,) = [row for row in small_run.metric_rows(straight) if (row["step"], row["split"]) == (8, "validation")]
     assert figures.glance(workdir / "checkpoints" / "8")["evaluation"] == row["metrics"]
+    assert_goes_on(args, env, workdir, straight)
 
 
 @pytest.mark.slow
