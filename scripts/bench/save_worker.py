@@ -31,7 +31,7 @@ def flush(directory: Path) -> None:
 
 
 def state() -> tuple[Any, Any]:
-    """Return a trained-looking state and its shapes and places."""
+    """Return a state that no compressor makes much smaller, as a trained one is, and its shapes and places."""
     import jax
 
     from codex_jax import config, sharding
@@ -39,7 +39,12 @@ def state() -> tuple[Any, Any]:
 
     settings = config.Config()
     made = program.make(settings, sharding.make_mesh(settings.parallel))
-    return jax.block_until_ready(made.initial({})), made.target
+
+    def noise(leaf: jax.Array) -> jax.Array:
+        is_float = jax.numpy.issubdtype(leaf.dtype, jax.numpy.floating)
+        return jax.random.normal(jax.random.key(leaf.size), leaf.shape, leaf.dtype) if is_float else leaf
+
+    return jax.block_until_ready(jax.tree.map(noise, made.initial({}))), made.target
 
 
 def ours(directory: Path) -> tuple[Callable[[], Any], Callable[[], Any], dict[str, Any]]:
