@@ -94,7 +94,7 @@ def not_finite(directory: Path, table: Mapping[str, Leaf]) -> dict[str, int]:
     They are read into this process's memory, some 256 MB at a time. Raises whatever Orbax raises.
     """
     noise.suppress()
-    found = {}
+    found: dict[str, int] = {}
     # The handler alone: a Checkpointer would wait for the other processes, which do not read.
     handler = ocp.PyTreeCheckpointHandler()
     for names in _portions(table):
