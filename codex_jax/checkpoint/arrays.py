@@ -88,20 +88,21 @@ def opened(directory: Path) -> Iterator[Callable[[str], np.ndarray]]:
         yield read
 
 
-def not_finite(directory: Path, table: Mapping[str, Leaf]) -> list[str]:
-    """Return which of the leaves written to `directory`, listed in `table`, hold NaN or an infinite value.
+def not_finite(directory: Path, table: Mapping[str, Leaf]) -> dict[str, int]:
+    """Return how many values are NaN or infinite, of those leaves in `table`, written to `directory`, that have such.
 
     They are read into this process's memory, some 256 MB at a time. Raises whatever Orbax raises.
     """
     noise.suppress()
-    found = []
+    found: dict[str, int] = {}
     # The handler alone: a Checkpointer would wait for the other processes, which do not read.
     handler = ocp.PyTreeCheckpointHandler()
     for names in _portions(table):
         arguments = {name: ocp.RestoreArgs(restore_type=np.ndarray) for name in names}
         some = ocp.args.PyTreeRestore(dict.fromkeys(names, 0), restore_args=arguments, partial_restore=True)
         read = handler.restore(epath.Path(directory.absolute()), args=some)
-        found += [name for name in names if not np.isfinite(read[name]).all()]
+        counts = {name: int(read[name].size - np.count_nonzero(np.isfinite(read[name]))) for name in names}
+        found |= {name: count for name, count in counts.items() if count}
     handler.close()
     return found
 

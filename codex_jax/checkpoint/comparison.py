@@ -42,6 +42,8 @@ class Comparison(NamedTuple):
     """What is not the same in two checkpoints."""
 
     num_leaves: int
+    not_finite: dict[str, dict[str, int]]
+    """of `a` and of `b` how many values of a leaf are NaN or infinite, where there are such"""
     leaves: list[Unlike]
     position: list[Value]
     settings: list[Value]
@@ -58,11 +60,12 @@ class Comparison(NamedTuple):
 def compare(one: Found, other: Found) -> Comparison:
     """Compare two verified checkpoints without building a model; at most one leaf of each is in memory.
 
-    Elements are compared by their bits: a NaN equals itself, and 0 is not -0.
+    Elements are compared by their bits: a NaN equals itself, and 0 is not -0. AssetError when they cannot be read.
     """
     settings = _values(_dict(one.meta.get("settings")), _dict(other.meta.get("settings")))
     return Comparison(
         len(one.leaves.keys() | other.leaves.keys()),
+        {"a": store.not_finite(one), "b": store.not_finite(other)},
         list(_leaves(one, other)),
         _values(one.data_state, other.data_state),
         [value for value in settings if changes.decides(value.name)],

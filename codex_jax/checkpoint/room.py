@@ -26,9 +26,10 @@ def check(root: Path, state: trees.PyTree, keep: int) -> None:
         f"has {there} (a quota is not seen here)"
     )
     if free < fewest * each:
+        older = f" (older ones go by codex-jax checkpoint prune {root.parent} --keep-last 1)" if there > 1 else ""
         raise TrainingStopped(
             f"no room to save: {numbers}; a new one is written beside the last, so that {amounts.size(fewest * each)} "
-            "must be free. Make room, or choose a --workdir on another disk"
+            f"must be free. Make room{older}, or choose a --workdir on another disk"
         )
     if free < most * each:
         console.warn(

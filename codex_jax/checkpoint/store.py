@@ -62,12 +62,17 @@ def find_newest(root: Path) -> Found | None:
 
 
 def find(root: Path, step: int) -> Found:
-    """Return the checkpoint of a step; AssetError when it is not there, or not as it was written."""
+    """Return the checkpoint of a step; AssetError when it is not there, not as it was written, or not finite."""
+    return load(locate(root, step))
+
+
+def locate(root: Path, step: int) -> Path:
+    """Return where the checkpoint of a step is; AssetError when it is not there."""
     if step not in (there := layout.steps(root)):
         raise AssetError(
             f"{root} has no checkpoint of step {step}; those it has: {', '.join(map(str, there)) or 'none'}"
         )
-    return load(layout.path_of(root, step))
+    return layout.path_of(root, step)
 
 
 def find_newest_of(team: Team, root: Path) -> Found | None:
@@ -110,14 +115,23 @@ def restore(found: Found, target: trees.PyTree) -> trees.PyTree:
 
 def load(directory: Path) -> Found:
     """Return a checkpoint as it was written and finite; AssetError says what is wrong with another."""
-    found = _found(directory, manifest.verify(directory))
-    try:
-        wrong = finite.says(arrays.not_finite(directory / STATE, found.leaves))
-    except UNREADABLE as error:
-        raise AssetError(f"{directory}: intact but cannot be read: {_first_line(error)}") from error
-    if wrong:
+    found = load_as_written(directory)
+    if wrong := finite.says(list(not_finite(found))):
         raise AssetError(f"{directory}: {wrong}")
     return found
+
+
+def load_as_written(directory: Path) -> Found:
+    """Return a checkpoint as it was written, whatever its numbers are: to look at, for `load` refuses some of these."""
+    return _found(directory, manifest.verify(directory))
+
+
+def not_finite(found: Found) -> dict[str, int]:
+    """Return how many values of each leaf are NaN or infinite, where there are such; AssetError if none can be read."""
+    try:
+        return arrays.not_finite(found.path / STATE, found.leaves)
+    except UNREADABLE as error:
+        raise AssetError(f"{found.path}: intact but cannot be read: {_first_line(error)}") from error
 
 
 def _first_line(error: Exception) -> str:

@@ -12,6 +12,9 @@ from codex_jax.console import say
 from codex_jax.errors import AssetError, Found
 
 
+MAX_LISTED = 5
+
+
 @click.group(cls=layout.Group)
 def checkpoint() -> None:
     """List, verify, prune and compare checkpoints.
@@ -61,10 +64,11 @@ def _cells(row: dict[str, Any], metric: str) -> tuple[str, ...]:
 @click.argument("step", type=click.IntRange(min=0), required=False)
 @layout.as_json
 def verify(run_or_checkpoint: Path, step: int | None, as_json: bool) -> None:
-    """Read every byte; name each file that is wrong.
+    """Read every byte, and name each file that is wrong.
 
-    Of all checkpoints of a run, or of one wherever it was copied to. Exit code
-    3 when one is damaged, and when there is none.
+    Of all checkpoints of a run, or of one wherever it was copied to. Arrays
+    that hold NaN or infinite values are named, too. Exit code 3 when one is
+    damaged or holds such, and when there is none.
     """
     from codex_jax.cli import checkpoint_facts
 
@@ -73,14 +77,16 @@ def verify(run_or_checkpoint: Path, step: int | None, as_json: bool) -> None:
     if as_json:
         layout.say_json({"ok": not damaged, "checkpoints": rows})
     else:
-        for row in rows:
-            name = str(row["step"]) if row["step"] is not None else row["path"]
-            whole = f"whole, {amounts.counted(row['files'] or 0, 'file')}, {amounts.size(row['bytes'] or 0)}"
-            layout.say_rows([(name, whole)] if row["ok"] else [(name, f"damaged: {wrong}") for wrong in row["wrong"]])
+        layout.say_rows([(str(row["step"]), told) for row in rows for told in _verdicts(row)])
     if damaged:
-        names = ", ".join(str(row["step"] if row["step"] is not None else row["path"]) for row in damaged)
+        names = ", ".join(str(row["step"]) for row in damaged)
         counted = amounts.counted(len(rows), "checkpoint")
         raise AssetError(f"{len(damaged)} of {counted} of {run_or_checkpoint} damaged: {names}")
+
+
+def _verdicts(row: dict[str, Any]) -> list[str]:
+    whole = [f"whole, {amounts.counted(row['files'], 'file')}, {amounts.size(row['bytes'])}"] if row["ok"] else []
+    return whole or [f"damaged: {wrong}" for wrong in row["wrong"]]
 
 
 @checkpoint.command()
@@ -133,7 +139,8 @@ def diff(given: tuple[str, ...], as_json: bool) -> None:
 
     Leaves, position in the data, settings that decide numbers, counts. A and B
     are checkpoints (RUN/checkpoints/STEP) or runs, of which the newest step is
-    taken that both have. Exit code 0 when they are equal, 1 when not.
+    taken that both have; one that holds NaN is compared, too, and says so.
+    Exit code 0 when they are equal, 1 when not.
     """
     from codex_jax.checkpoint import comparison
     from codex_jax.cli import checkpoint_facts
@@ -157,12 +164,16 @@ def _told(found: Any) -> dict[str, Any]:
 
 
 def _say_comparison(found: Any) -> None:
+    for side, counts in found.not_finite.items():
+        if counts:
+            layout.say_rows([(f"not finite in {side.upper()}:", _counted(counts))])
     if found.is_equal:
         say(f"equal: {found.num_leaves:,} leaves, position in the data, settings that decide numbers")
         return
     if found.leaves:
         first = found.leaves[0]
-        by = "" if first.largest is None else f", by {first.largest:.6g} at most"
+        finite = "the finite ones " if any(first.name in counts for counts in found.not_finite.values()) else ""
+        by = "" if first.largest is None else f", {finite}by {first.largest:.6g} at most"
         told = first.reason or f"{first.differ:,} of {first.elements:,} elements differ{by}"
         layout.say_wrapped(f"{first.name}: {told}")
         layout.say_wrapped(f"{len(found.leaves) - 1:,} of the {found.num_leaves - 1:,} other leaves differ")
@@ -171,3 +182,9 @@ def _say_comparison(found: Any) -> None:
     for title, values in (("data", found.position), ("setting", found.settings), ("noted", found.noted)):
         for value in values:
             layout.say_wrapped(f"{title} {value.name}: {str(value.a)[:60]} in A, {str(value.b)[:60]} in B")
+
+
+def _counted(counts: dict[str, int]) -> str:
+    told = [f"{count:,} in {name}" for name, count in counts.items()]
+    more = [f"some in {len(told) - MAX_LISTED:,} more leaves"] if len(told) > MAX_LISTED else []
+    return ", ".join(told[:MAX_LISTED] + more)

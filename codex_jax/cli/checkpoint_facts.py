@@ -36,7 +36,7 @@ def rules(run: Path, given: Mapping[str, Any]) -> Rules:
     made = retention.rules(config.Checkpoint(**{**found, **chosen}))
     pair = {f"checkpoint.{name}": getattr(made, name) for name in ("best_metric", "best_mode")}
     if problems := list(contradictions.between(pair, {})):
-        raise ConfigError("\n".join(problems))
+        raise ConfigError("\n".join([*problems, "(here: --metric and --mode)"]))
     return made
 
 
@@ -66,8 +66,7 @@ def _row(directory: Path, step: int, times: Mapping[str, float], *, verify: bool
         meta = figures.glance(directory)
         row |= {"why": meta.get("why"), "evaluation": meta.get("evaluation")}
         if verify:
-            manifest.verify(directory)
-            document.read(directory)
+            store.load(directory)
     except AssetError as error:
         return {**row, "state": "damaged", "wrong": _after(directory, error)}, None
     return {**row, "state": "whole" if verify else None, "wrong": None}, meta
@@ -85,13 +84,13 @@ def verified(path: Path, step: int | None) -> list[dict[str, Any]]:
     if is_checkpoint(path):
         if step is not None:
             raise ConfigError(f"{path} is one checkpoint: leave out the step")
-        return [_verified(path.absolute())]
+        return [_verified(path)]
     root = _root(path)
     steps = layout.steps(root)
     if not steps:
         raise AssetError(f"{root} has no checkpoint yet")
     if step is not None and step not in steps:
-        store.find(root, step)  # says which there are
+        store.locate(root, step)  # says which there are
     directories = [layout.path_of(root, one) for one in (steps if step is None else [step])]
     rows = [_verified(directory) for directory in directories]
     # What a trainer at work has deleted meanwhile is not damaged.
@@ -99,10 +98,9 @@ def verified(path: Path, step: int | None) -> list[dict[str, Any]]:
 
 
 def _verified(directory: Path) -> dict[str, Any]:
-    row = {"step": int(directory.name) if layout.is_step(directory.name) else None, "path": str(directory)}
+    row = {"step": int(directory.name), "path": str(directory)}
     try:
-        made = manifest.verify(directory)
-        document.read(directory)
+        made = store.load(directory).manifest
     except manifest.Damaged as error:
         return {**row, "ok": False, "files": None, "bytes": None, "wrong": error.problems}
     except AssetError as error:
@@ -144,7 +142,7 @@ def _has(root: Path, step: int, rules: Rules) -> bool:
 
 
 def sides(given: tuple[str, ...]) -> tuple[Found, Found]:
-    """Return the two verified checkpoints that are to be compared.
+    """Return the two checkpoints that are to be compared: verified, though their values need not be finite.
 
     `given` are two of: a checkpoint, a run; or a run and two of its steps. Of two runs it is the newest step that both
     have, of a run beside a checkpoint the step of that.
@@ -153,7 +151,7 @@ def sides(given: tuple[str, ...]) -> tuple[Found, Found]:
         if not all(map(layout.is_step, given[1:])):
             raise ConfigError(f"{given[1]} and {given[2]} must be the steps of two checkpoints of {given[0]}")
         root = _root(Path(given[0]))
-        return store.find(root, int(given[1])), store.find(root, int(given[2]))
+        return _read(root, int(given[1])), _read(root, int(given[2]))
     if len(given) != 2:
         raise ConfigError("name two checkpoints, two runs, or a run and two of its steps")
     paths = [Path(name) for name in given]
@@ -168,7 +166,11 @@ def sides(given: tuple[str, ...]) -> tuple[Found, Found]:
 
 
 def _side(path: Path, step: int) -> Found:
-    return store.find(path.absolute().parent if is_checkpoint(path) else _root(path), step)
+    return _read(path.parent if is_checkpoint(path) else _root(path), step)
+
+
+def _read(root: Path, step: int) -> Found:
+    return store.load_as_written(store.locate(root, step))
 
 
 def is_checkpoint(path: Path) -> bool:
@@ -179,8 +181,12 @@ def is_checkpoint(path: Path) -> bool:
 def _root(run: Path) -> Path:
     """Return where a run has its checkpoints; AssetError when it is none, or has lost them."""
     root = run / "checkpoints"
+    if not run.exists():
+        raise AssetError(f"there is no {run}: name the directory of a run, or one of its checkpoints/STEP")
     if not root.is_dir() and not (run / "config.json").is_file():
-        raise AssetError(f"{run} is neither the directory of a run nor a checkpoint: it has no checkpoints/")
+        raise AssetError(
+            f"{run} is neither the directory of a run nor a checkpoint: it has no checkpoints/, and its name is no step"
+        )
     if not layout.steps(root):
         ledger.refuse_to_lose_a_run(run)
     return root

@@ -1,40 +1,18 @@
 """A state that holds NaN is neither saved nor gone on from."""
 
-import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
-import checkpoint_examples as examples
+import forged
 import jax
 import jax.numpy as jnp
 import pytest
 
-from codex_jax.checkpoint import arrays, document, finite, layout, leaves, manifest, saving, store
+from codex_jax.checkpoint import arrays, document, finite, layout, saving, store
 from codex_jax.errors import AssetError, TrainingStopped
 
 
 pytestmark = pytest.mark.infra
-
-
-def spoilt(step: int, value: float, devices: int = 1) -> Any:
-    """Return the example state with one value of a bfloat16 kernel replaced."""
-    state = examples.make(step, examples.mesh(devices))
-    blocks = state.params["blocks"]
-    blocks = {**blocks, "kernel": blocks["kernel"].at[1, 3, 5].set(value)}
-    return dataclasses.replace(state, params={**state.params, "blocks": blocks})
-
-
-def forge(root: Path, step: int, state: Any) -> None:
-    """Write a checkpoint as an older version did, which looked at no value."""
-    directory = root / str(step)
-    directory.mkdir(parents=True)
-    writer = arrays.Writer(60)
-    writer.start(directory / store.STATE, state)
-    writer.wait()
-    writer.close()
-    document.write(directory, document.make(step, leaves.table(state), {"next": step}, {}))
-    manifest.write(directory)
 
 
 @pytest.mark.parametrize(("value", "devices"), [(float("nan"), 1), (float("inf"), 8), (float("-inf"), 1)])
@@ -47,7 +25,7 @@ def test_state_that_is_not_finite_is_not_saved(
         pytest.raises(TrainingStopped, match=r"2 was not saved: params/blocks/kernel: not finite"),
         saving.Checkpointer(root, 2, lambda *_: None, on_failed=failed.append, policy=saving.Policy(go_on=True)) as one,
     ):
-        one.save(2, spoilt(2, value, devices), {}, {})
+        one.save(2, forged.spoilt(2, value, devices), {}, {})
     assert [path.name for path in root.iterdir()] == ["1"]
     assert len(failed) == 1
 
@@ -63,7 +41,7 @@ def test_check_names_every_leaf_and_looks_at_floats_alone() -> None:
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_checkpoint_that_holds_nan_is_passed_over(root: Path, save: Callable[..., list[int]], value: float) -> None:
     save(1)
-    forge(root, 2, spoilt(2, value))
+    forged.put(root, 2, forged.spoilt(2, value))
     found = store.find_newest(root)
     assert found and found.step == 1
     assert found.skipped == [(2, "params/blocks/kernel: not finite (NaN or infinite values)")]
@@ -75,8 +53,8 @@ def test_checkpoint_that_holds_nan_is_passed_over(root: Path, save: Callable[...
 
 def test_portions_cover_every_float(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = {f"leaf{number}": jnp.full((100, number), float(number)) for number in range(1, 9)}
-    forge(root, 1, {**state, "leaf5": state["leaf5"].at[7, 2].set(jnp.nan), "leaf8": state["leaf8"] * jnp.inf})
+    forged.put(root, 1, {**state, "leaf5": state["leaf5"].at[7, 2].set(jnp.nan), "leaf8": state["leaf8"] * jnp.inf})
     for size in (1, 1500, 2**20):
         monkeypatch.setattr(arrays, "READ_BYTES", size)
         found = arrays.not_finite(root / "1" / store.STATE, document.read(root / "1").leaves)
-        assert found == ["leaf5", "leaf8"]
+        assert found == {"leaf5": 1, "leaf8": 800}

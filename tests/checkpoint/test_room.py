@@ -28,6 +28,11 @@ def test_state_of_which_two_do_not_fit_is_refused_unless_one_is_there(
     (root / "7").mkdir(parents=True)
     room.check(root, state(root.parent, 0.7), keep=1)
     assert capsys.readouterr().err == ""
+    with pytest.raises(TrainingStopped, match="Make room, or"):
+        room.check(root, state(root.parent, 1.1), keep=1)
+    (root / "8").mkdir()
+    with pytest.raises(TrainingStopped, match=r"has 2 .*older ones go by codex-jax checkpoint prune .* --keep-last 1"):
+        room.check(root, state(root.parent, 1.1), keep=1)
 
 
 def test_less_room_than_is_to_be_kept_is_said_in_one_line(root: Path, capsys: pytest.CaptureFixture[str]) -> None:

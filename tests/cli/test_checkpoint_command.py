@@ -139,6 +139,10 @@ def test_verify_passes_where_all_is_whole(run: Path, command: "Command") -> None
     assert [line.split()[:2] for line in done.out.splitlines()] == [
         [str(step), "whole,"] for step in sorted(LOSSES)[::-1]
     ]
+    bare.put(run / "checkpoints", 1000, {})
+    assert {line.index("whole,") for line in command("checkpoint", "verify", "run").out.splitlines()} == {6}
+    (row,) = json.loads(command("checkpoint", "verify", "run/checkpoints/1000", "--json").out)["checkpoints"]
+    assert row["path"] == "run/checkpoints/1000"
     assert command("checkpoint", "verify", "run", 300).out.startswith("300  whole, 3 files, ")
     assert command("checkpoint", "verify", "run/checkpoints/300").out.startswith("300  whole, 3 files, ")
 
@@ -198,6 +202,12 @@ def test_verify_of_what_is_not_there(run: Path, command: "Command") -> None:
     done = command("checkpoint", "verify", "run", 250)
     assert done.code == 3 and "no checkpoint of step 250; those it has: 500, 400, 300" in done.err
     assert command("checkpoint", "verify", "run/checkpoints/300", 300).code == 2
+    done = command("checkpoint", "verify", "run/checkpoints/250")
+    assert done.code == 3 and "there is no run/checkpoints/250: name the directory of a run" in done.err
+    (run / "checkpoints" / "300").rename(run / "three")
+    done = command("checkpoint", "verify", "run/three")
+    assert done.code == 3 and "run/three is neither the directory of a run nor a checkpoint" in done.err
+    assert "its name is no step" in done.err
 
 
 @pytest.mark.parametrize("verb", ["list", "verify"])
@@ -271,7 +281,7 @@ def test_prune_by_a_figure_nobody_has_deletes_nothing(run: Path, command: "Comma
     done = command("checkpoint", "prune", "run", "--keep-best", 2, "--metric", "perplexity")
     assert done.code == 2 and "no checkpoint of run has an evaluation with perplexity" in done.err
     done = command("checkpoint", "prune", "run", "--metric", "accuracy", "--mode", "min")
-    assert done.code == 2 and "would keep the worst" in done.err
+    assert done.code == 2 and "would keep the worst" in done.err and "--mode" in done.err
     assert len(layout.steps(run / "checkpoints")) == 5
     told = json.loads(command("checkpoint", "prune", "run", "--metric", "accuracy", "--json").out)
     assert told["rules"]["best_mode"] == "max"
@@ -321,7 +331,8 @@ def test_diff_of_equal_checkpoints(tmp_path: Path, command: "Command") -> None:
     save_state(tmp_path / "b", 8)
     done = command("checkpoint", "diff", "a", "b")
     assert done.code == 0 and "equal: 16 leaves" in done.out
-    assert command("checkpoint", "diff", "a/checkpoints/7", "b").code == 0
+    done = command("checkpoint", "diff", "a/checkpoints/7", "b")
+    assert done.code == 0 and done.out.splitlines()[:2] == ["A  a/checkpoints/7", "B  b/checkpoints/7"]
     assert command("checkpoint", "diff", "a/checkpoints/7", "b/checkpoints/8").code == 0
     assert command("checkpoint", "diff", "b", 7, 8).code == 0
     told = json.loads(command("checkpoint", "diff", "a", "b", "--json").out)
@@ -330,6 +341,7 @@ def test_diff_of_equal_checkpoints(tmp_path: Path, command: "Command") -> None:
         "b": "b/checkpoints/7",
         "equal": True,
         "num_leaves": 16,
+        "not_finite": {"a": {}, "b": {}},
         "leaves": [],
         "position": [],
         "settings": [],
