@@ -31,6 +31,8 @@ class Document:
     """what the trainer wanted to be remembered"""
     versions: dict[str, str]
     """of Python and the libraries that wrote it"""
+    is_finite: bool = False
+    """whether every value was looked at before it was written; older versions did not"""
 
 
 def make(step: int, table: dict[str, Leaf], data_state: Mapping[str, Any], meta: Mapping[str, Any]) -> Document:
@@ -44,6 +46,7 @@ def write(directory: Path, document: Document) -> None:
         "format": FORMAT,
         "step": document.step,
         "versions": document.versions,
+        "finite": document.is_finite,
         "meta": document.meta,
         "leaves": leaves.to_json(document.leaves),
     }
@@ -62,6 +65,7 @@ def read(directory: Path) -> Document:
             data_state=json.loads((directory / DATA).read_bytes()),
             meta=read["meta"],
             versions=read["versions"],
+            is_finite=read.get("finite") is True,
         )
 
 

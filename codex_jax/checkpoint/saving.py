@@ -199,7 +199,7 @@ class Checkpointer:
         if not self._is_first:
             return None
         self._watched.doing = "flushing and hashing the files"
-        document.write(_partial(directory), made)
+        document.write(_partial(directory), dataclasses.replace(made, is_finite=True))
         written = manifest.write(_partial(directory))
         self._before_named()
         self._watched.doing = "giving it its name"

@@ -29,6 +29,8 @@ class Found:
     data_state: dict[str, Any]
     leaves: dict[str, Leaf]
     versions: dict[str, str]
+    is_finite: bool
+    """whether every value was looked at before it was written"""
     manifest: Manifest
     skipped: list[tuple[int, str]]
     """(step, reason): newer ones that are damaged, or hold NaN"""
@@ -127,9 +129,12 @@ def load_as_written(directory: Path) -> Found:
 
 
 def not_finite(found: Found) -> dict[str, int]:
-    """Return how many values of each leaf are NaN or infinite, where there are such; AssetError if none can be read."""
+    """Return how many values of each leaf are NaN or infinite, where there are such; AssetError if none can be read.
+
+    Where they were looked at before they were written, and are as they were written, they are not read again.
+    """
     try:
-        return arrays.not_finite(found.path / STATE, found.leaves)
+        return {} if found.is_finite else arrays.not_finite(found.path / STATE, found.leaves)
     except UNREADABLE as error:
         raise AssetError(f"{found.path}: intact but cannot be read: {_first_line(error)}") from error
 
@@ -147,6 +152,7 @@ def _found(directory: Path, listed: Manifest) -> Found:
         data_state=read.data_state,
         leaves=read.leaves,
         versions=read.versions,
+        is_finite=read.is_finite,
         manifest=listed,
         skipped=[],
     )

@@ -45,7 +45,9 @@ def main() -> None:
     if other:
         other.wait()
         micros = [round(1e6 * value, 1) for value in (statistics.median(took), *statistics.quantiles(took, n=100)[-1:])]
-        print(json.dumps({"jax": jax.__version__, "cpus": os.cpu_count(), "median_micros": micros[0], "p99": micros[1]}))
+        print(
+            json.dumps({"jax": jax.__version__, "cpus": os.cpu_count(), "median_micros": micros[0], "p99": micros[1]})
+        )
 
 
 if __name__ == "__main__":

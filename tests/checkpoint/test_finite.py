@@ -1,5 +1,6 @@
 """A state that holds NaN is neither saved nor gone on from."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -49,6 +50,14 @@ def test_checkpoint_that_holds_nan_is_passed_over(root: Path, save: Callable[...
         store.find(root, 2)
     assert save(2) == [2] and layout.steps(root) == [2, 1]
     assert (root / "2.damaged").is_dir()
+
+
+def test_checkpoint_notes_that_its_values_were_looked_at(root: Path, save: Callable[..., list[int]]) -> None:
+    save(1)
+    found = store.find(root, 1)
+    assert found.is_finite and json.loads((root / "1/meta.json").read_bytes())["finite"] is True
+    forged.put(root, 2, forged.spoilt(2, 1.0))
+    assert not store.find(root, 2).is_finite
 
 
 def test_portions_cover_every_float(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
