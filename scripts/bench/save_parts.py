@@ -1,6 +1,6 @@
 """What a save of GPT-2 124M with AdamW costs the steps beside it, and where its own time goes; one JSON object.
 
-    python scripts/bench/save_parts.py DIRECTORY [--rows 4] [--length 256] [--rounds 5]
+    python scripts/bench/save_parts.py DIRECTORY [--rows 4] [--length 256] [--dtype float32] [--rounds 5]
 
 `stall_secs` is what the call that begins a save takes of the training thread. `slower` is how much longer the steps
 take that run while a save is under way: the copy that a step makes of the buffers a save still holds, and what writing,
@@ -25,9 +25,9 @@ from codex_jax.checkpoint.retention import Rules
 from codex_jax.training import program
 
 
-def prepared(rows: int, length: int) -> tuple[program.Program, Any]:
+def prepared(rows: int, length: int, dtype: str) -> tuple[program.Program, Any]:
     """Return the program of the default model and a batch for it."""
-    settings = config.Config()
+    settings = config.Config(model=config.Model(compute_dtype=dtype))
     mesh = sharding.make_mesh(settings.parallel)
     model = program.make(settings, mesh)
     vocabulary = model.definition.shape.vocab_size
@@ -49,10 +49,11 @@ def main() -> None:
     parser.add_argument("directory", type=Path)
     parser.add_argument("--rows", type=int, default=4)
     parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     shutil.rmtree(flags.directory, ignore_errors=True)
-    model, batch = prepared(flags.rows, flags.length)
+    model, batch = prepared(flags.rows, flags.length, flags.dtype)
     state, done, acknowledged = [model.initial({})], [0], list[float]()
 
     def step() -> None:
