@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import config, contradictions, rundir, schema
-from codex_jax.checkpoint import document, figures, layout, manifest, retention, store
+from codex_jax.checkpoint import figures, layout, manifest, retention, store
 from codex_jax.checkpoint.retention import Meta, Rules
 from codex_jax.checkpoint.store import Found
 from codex_jax.errors import AssetError, ConfigError
