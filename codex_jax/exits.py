@@ -3,6 +3,7 @@
 import contextlib
 import multiprocessing
 import os
+import signal
 import sys
 import threading
 import traceback
@@ -61,6 +62,8 @@ def leave_behind() -> None:
 
 def end(code: int) -> NoReturn:
     """End the command; call it last. Python's own exit waits for every thread, one that was left behind as well."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_IGN)  # Python gives up its handlers on the way out: one more would be the code
     if _left_behind:
         for stream in (sys.stdout, sys.stderr):
             with contextlib.suppress(OSError, ValueError):

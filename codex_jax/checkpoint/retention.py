@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from codex_jax import config, console
-from codex_jax.checkpoint import document, figures, layout, manifest
+from codex_jax.checkpoint import figures, layout, manifest, store
 from codex_jax.errors import AssetError
 
 
@@ -153,11 +153,10 @@ def _is_told(meta: Meta | None) -> bool:
 def _verify(
     root: Path, steps: list[int], metas: dict[int, Meta], verified: dict[int, Meta], damaged: dict[int, str]
 ) -> None:
-    """Read every byte of some checkpoints: they move to `verified`, or from `metas` to `damaged`."""
+    """Read every byte and value of some checkpoints: they move to `verified`, or from `metas` to `damaged`."""
     for step in steps:
         try:
-            manifest.verify(layout.path_of(root, step))
-            document.read(layout.path_of(root, step))
+            store.load(layout.path_of(root, step))
         except AssetError as error:
             damaged[step] = str(error)
             del metas[step]

@@ -177,6 +177,7 @@ def name_leftovers(removed: Sequence[str]) -> None:
 @contextlib.contextmanager
 def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
     """When the run ends, in whatever way but a kill, write that down with report.html; print the results at the end."""
+    was_over = bool(recorder.over)
     try:
         yield
     except CodexError as error:
@@ -186,6 +187,8 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
         raise
     reason = {"reason": recorder.over} if recorder.step < recorder.num_steps else {}
     facts, path = _end(writer, workdir, recorder.step, {"status": "finished", **reason})
+    if reason and not was_over:  # else `resume_run` has said it
+        say(f"finished   at step {recorder.step}: {recorder.over}")
     say("")
     say(progress.summary_table([*_results(facts, recorder.step), ("report", str(path))]))
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import pytest
 
 from codex_jax import config, rundir
-from codex_jax.checkpoint import store
+from codex_jax.checkpoint import layout, store
 from codex_jax.errors import AssetError
 
 
@@ -105,3 +105,11 @@ def test_what_may_be_looked_at_is_refused_to_go_on_from(run: Path) -> None:
     found = store.find_newest(run / "checkpoints")
     assert found and found.step == 1
     assert store.not_finite(store.load_as_written(run / "checkpoints" / "2")) == {KERNEL: 1}
+
+
+def test_prune_never_deletes_what_is_usable_for_what_holds_nan(run: Path, command: "Command") -> None:
+    done = command("checkpoint", "prune", "run", "--keep-last", 1)
+    assert done.code == 0 and f"{KERNEL}: not finite (NaN or infinite values); it is kept" in done.err
+    assert layout.steps(run / "checkpoints") == [2, 1]
+    told = json.loads(command("checkpoint", "prune", "run", "--keep-last", 1, "--json").out)
+    assert [row["step"] for row in told["stays"]] == [1] and [row["step"] for row in told["damaged"]] == [2]

@@ -81,11 +81,13 @@ def test_run_that_gets_no_better_ends_early_and_stays_ended(
         "checkpoint.every_steps": 5,
     }
     args = small_run.arguments(corpus, tmp_path, still)
-    small_run.finish(args, main_env)
+    said = "validation loss got no better in 2 evaluations, which is eval.patience=2"
+    assert f"finished   at step 6: {said}" in small_run.finish(args, main_env)
     (last,) = events(tmp_path, "run.finished")
     assert (last["step"], last["status"]) == (6, "finished") and "eval.patience=2" in last["reason"]
     assert meta_of(tmp_path, 6)["why"] == "end"
-    assert "finished   at step 6 already: validation loss got no better" in small_run.finish(args, main_env)
+    output = small_run.finish(args, main_env)
+    assert f"finished   at step 6 already: {said}" in output and output.count(said) == 1
     assert max(row["step"] for row in small_run.metric_rows(tmp_path)) == 6
 
 
