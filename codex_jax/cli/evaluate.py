@@ -7,6 +7,7 @@ import click
 
 from codex_jax import amounts, console, overrides
 from codex_jax.cli import layout
+from codex_jax.tracking import progress
 
 
 @click.command(context_settings={"ignore_unknown_options": True})
@@ -46,5 +47,5 @@ def evaluate(run: Path, given: tuple[str, ...], split: str, step: int | None, as
         return
     console.say(f"tokens      {found['tokens']:,}")
     console.say(f"loss        {found['loss']:.4f} nats a token")
-    console.say(f"perplexity  {found['perplexity']:,.2f}")
+    console.say(f"perplexity  {progress.perplexity(found['perplexity'])}")
     console.say(f"accuracy    {100 * found['token_accuracy']:.1f} % of tokens")

@@ -219,7 +219,7 @@ def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
         best = facts.best["metrics"]
         yield "best validation loss", f"{best['loss']:.4f}"
         if "perplexity" in best:
-            yield "perplexity", f"{best['perplexity']:.2f}"
+            yield "perplexity", progress.perplexity(best["perplexity"])
         for name in ("token_accuracy", "accuracy"):
             if name in best:
                 yield name.replace("_", " "), f"{100 * best[name]:.1f} %"

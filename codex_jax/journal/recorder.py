@@ -155,7 +155,7 @@ class Recorder:
             self._writer.scalars(step, "safety", self.totals.safety)
         accounts.write_verdict(self._writer, step, "output", sample)
         self._writer.text(step, "sample", shown)
-        perplexity = f"perplexity {metrics['perplexity']:.1f}  " if "perplexity" in metrics else ""
+        perplexity = f"perplexity {progress.perplexity(metrics['perplexity'])}  " if "perplexity" in metrics else ""
         accuracy = f"accuracy {100 * metrics[self._unit.accuracy]:.1f}%"
         say(f"step {step:>5}  validation loss {metrics['loss']:.3f}  {perplexity}{accuracy}")
         say("\n".join("    | " + line[:74] for line in shown.splitlines()[:8]))

@@ -35,6 +35,11 @@ def count(number: float) -> str:
     return f"{number:.0f}"
 
 
+def perplexity(value: float) -> str:
+    """Return a perplexity to one decimal, where it is so high that nobody reads its digits by its magnitude."""
+    return f"{value:,.1f}" if value < 1e6 else f"{value:.0e}"
+
+
 def duration(secs: float) -> str:
     """Return seconds as 47s, 1m23s, 2h05m or 3d04h; `-` where the time is unknown."""
     if not 0 <= secs < 1e9:  # nan as well

@@ -59,3 +59,10 @@ def test_the_table_is_aligned_and_wraps_long_values():
 
 def test_an_empty_table_is_empty():
     assert progress.summary_table([]) == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(1.04, "1.0"), (85.349, "85.3"), (50_257.0, "50,257.0"), (3.2e60, "3e+60"), (math.inf, "inf")]
+)
+def test_a_perplexity_nobody_reads_is_short(value, text):
+    assert progress.perplexity(value) == text
