@@ -105,7 +105,7 @@ def _summing(
     @functools.partial(
         jax.jit,
         out_shardings=sharding.replicated(mesh),
-        compiler_options=reduction.compiler_options(settings.parallel),
+        compiler_options=reduction.compiler_options(settings.parallel, mesh),
     )
     def sums(parameters: dict[str, Any], part: tuple[jax.Array, ...], number: np.integer[Any]) -> losses.Sums:
         found: losses.Sums = measure_all(parameters, part, (jax.random.fold_in(jax.random.key(_FIXED_SEED), number),))

@@ -16,7 +16,9 @@ import pytest
 # jax reads these when it starts: they are set before a test module can import it. JAX_PLATFORMS=cuda is for gpu tests.
 OUTER_ENVIRONMENT = dict(os.environ)
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count=8".strip()
+# The second flag is what the command asks a GPU for.
+FLAGS = "--xla_force_host_platform_device_count=8 --xla_gpu_deterministic_ops=true"
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -55,7 +55,7 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
             update,
             donate_argnums=0,
             out_shardings=(places, sharding.replicated(mesh)),
-            compiler_options=reduction.compiler_options(settings.parallel),
+            compiler_options=reduction.compiler_options(settings.parallel, mesh),
         ),
     )
 

@@ -37,24 +37,32 @@ def in_one_order(parallel: config.Parallel, mesh: Mesh, work: Work) -> Work:
         first = jax.lax.axis_index("data") * num_own
 
         def of_shard(index: jax.Array) -> Any:
-            # Between barriers: what a compiler fuses with a shard's own work may round it in another way.
+            # Between barriers: what a compiler fuses with a shard's own work may round it in another way. A device with
+            # one shard has no loop that would part them: one of a single turn is taken away.
             inputs = (given, jax.tree.map(lambda part: part[index], parts))
             known, rows = jax.lax.optimization_barrier(inputs)
             own_keys = jax.tree.map(lambda key: jax.random.fold_in(key, first + index), keys)
             return jax.lax.optimization_barrier(work(known, rows, own_keys))
 
-        return _across(_subtree(of_shard, num_own), num_devices)
+        # Nor with what is made of the sums.
+        return jax.lax.optimization_barrier(_across(_subtree(of_shard, num_own), num_devices))
 
     specs = (P(), sharding.BATCH, P())
     # No check: that all devices have the same sums at the end is not seen by it.
     return jax.shard_map(on_a_device, mesh=mesh, in_specs=specs, out_specs=P(), check_vma=False)
 
 
-def compiler_options(parallel: config.Parallel) -> dict[str, str] | None:
+def compiler_options(parallel: config.Parallel, mesh: Mesh) -> dict[str, str] | None:
     """Return what a program with `in_one_order` in it is to be compiled with."""
+    if not parallel.deterministic_reduction:
+        return None
     # What is computed twice is found earlier where there are several devices than where there is one, and what is used
     # once is simplified otherwise than what is used twice.
-    return {"xla_disable_hlo_passes": "cse"} if parallel.deterministic_reduction else None
+    passes = ["cse"]
+    if jax.__version_info__ < (0, 11) and mesh.devices.flat[0].platform == "cpu":
+        # By it jax 0.10 drops the barriers before it fuses. Later ones do so after, and end the process without it.
+        passes.append("cse_barrier_expander")
+    return {"xla_disable_hlo_passes": ",".join(passes)}
 
 
 def chunk(settings: config.Config, mesh: Mesh) -> int:
@@ -92,7 +100,6 @@ def _across(subtree: trees.PyTree, num_devices: int) -> trees.PyTree:
     for distance in _powers_below(num_devices):
         pairs = [(device, device ^ distance) for device in range(num_devices)]
         subtree = jax.tree.map(lambda sums: sums + swap(sums, perm=pairs), subtree)  # noqa: B023 - used at once
-        subtree = jax.lax.optimization_barrier(subtree)
     return subtree
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import pytest
 import small_run
 from small_pair import Pair
@@ -63,12 +62,7 @@ def assert_same_bits(workdir: Path, other: Path) -> None:
     assert reports[0] == reports[1]
 
 
-# Training is equal there; of the sums of an evaluation the last bits are not. docs/several_hosts.md says so.
-OLD_JAX = tuple(map(int, jax.__version__.split(".")[:2])) < (0, 11)
-ON_EIGHT = pytest.param(8, marks=pytest.mark.xfail(OLD_JAX, reason="jax 0.10 evaluates otherwise on 8", strict=True))
-
-
-@pytest.mark.parametrize("devices", [1, 2, ON_EIGHT])
+@pytest.mark.parametrize("devices", [1, 2, 8])
 def test_run_resumed_on_other_devices_is_the_straight_one(
     corpus: Path, exact: Path, main_env: dict[str, str], tmp_path: Path, devices: int
 ) -> None:
