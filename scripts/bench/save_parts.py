@@ -25,6 +25,9 @@ from codex_jax.checkpoint.retention import Rules
 from codex_jax.training import program
 
 
+APART_SECS = 3.0
+
+
 def prepared(rows: int, length: int, dtype: str) -> tuple[program.Program, Any]:
     """Return the program of the default model and a batch for it."""
     settings = config.Config(model=config.Model(compute_dtype=dtype))
@@ -64,7 +67,10 @@ def main() -> None:
     plain, beside, stalls, whole = [], [], [], []
     with saving.Checkpointer(flags.directory, Rules(1), lambda *_: acknowledged.append(time.perf_counter())) as saver:
         for number in range(flags.rounds + 1):
-            plain += [timed(step) for _ in range(2)]
+            # Until the save before has deleted its elder, which the next one would wait for.
+            free = time.perf_counter() + APART_SECS
+            while time.perf_counter() < free or len(plain) < 2 * (number + 1):
+                plain.append(timed(step))
             begin = time.perf_counter()
             saver.save(done[0], state[0], {}, {})
             stalls.append(time.perf_counter() - begin)
