@@ -5,11 +5,10 @@ import os
 import sys
 
 import jax
-import numpy as np
+import model_step
 import paired
 
-from codex_jax import config, sharding
-from codex_jax.training import program
+from codex_jax import config
 
 
 # layers, heads, width, vocabulary, rows, tokens of a row
@@ -28,21 +27,14 @@ def main(size: str, shards: int) -> None:
         train=dataclasses.replace(base.train, global_batch_size=rows),
         parallel=dataclasses.replace(base.parallel, deterministic_reduction=shards),
     )
-    mesh = sharding.make_mesh(settings.parallel)
-    model = program.make(settings, mesh)
-    tokens = np.random.default_rng(0).integers(0, vocab_size, (rows, length + 1)).astype(np.int32)
-    ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
-    batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
-    holder = [model.initial({}), 0]
-
-    def work() -> None:
-        holder[0], output = model.update(holder[0], {}, batch, np.int32(holder[1]))
-        holder[1] += 1
-        jax.block_until_ready(output)
-
-    work()
-    about = {"jax": jax.__version__, "python": sys.version.split()[0], "parameters": model.definition.num_parameters}
-    paired.serve(work, about | {"threads": os.environ.get("PJRT_NPROC", "")})
+    step = model_step.Step(settings)
+    step()
+    about = {
+        "jax": jax.__version__,
+        "python": sys.version.split()[0],
+        "parameters": step.program.definition.num_parameters,
+    }
+    paired.serve(step, about | {"threads": os.environ.get("PJRT_NPROC", "")})
 
 
 if __name__ == "__main__":

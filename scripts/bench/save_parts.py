@@ -17,26 +17,14 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
+import model_step
 
-from codex_jax import config, sharding
+from codex_jax import config
 from codex_jax.checkpoint import finite, manifest, saving
 from codex_jax.checkpoint.retention import Rules
-from codex_jax.training import program
 
 
 APART_SECS = 3.0
-
-
-def prepared(rows: int, length: int, dtype: str) -> tuple[program.Program, Any]:
-    """Return the program of the default model and a batch for it."""
-    settings = config.Config(model=config.Model(compute_dtype=dtype))
-    mesh = sharding.make_mesh(settings.parallel)
-    model = program.make(settings, mesh)
-    vocabulary = model.definition.shape.vocab_size
-    tokens = np.random.default_rng(0).integers(0, vocabulary, (rows, length + 1)).astype(np.int32)
-    ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
-    return model, sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
 
 
 def timed(work: Any) -> float:
@@ -56,14 +44,12 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     flags = parser.parse_args()
     shutil.rmtree(flags.directory, ignore_errors=True)
-    model, batch = prepared(flags.rows, flags.length, flags.dtype)
-    state, done, acknowledged = [model.initial({})], [0], list[float]()
-
-    def step() -> None:
-        state[0], output = model.update(state[0], {}, batch, np.int32(done[0]))
-        done[0] += 1
-        jax.block_until_ready(output)
-
+    settings = config.Config(
+        model=config.Model(compute_dtype=flags.dtype),
+        data=config.Data(sequence_length=flags.length),
+        train=config.Train(global_batch_size=flags.rows),
+    )
+    step, acknowledged = model_step.Step(settings), list[float]()
     plain, beside, stalls, whole = [], [], [], []
     with saving.Checkpointer(flags.directory, Rules(1), lambda *_: acknowledged.append(time.perf_counter())) as saver:
         for number in range(flags.rounds + 1):
@@ -72,19 +58,19 @@ def main() -> None:
             while time.perf_counter() < free or len(plain) < 2 * (number + 1):
                 plain.append(timed(step))
             begin = time.perf_counter()
-            saver.save(done[0], state[0], {}, {})
+            saver.save(step.num_done, step.state, {}, {})
             stalls.append(time.perf_counter() - begin)
             while len(acknowledged) <= number:
                 beside.append(timed(step))
             whole.append(acknowledged[-1] - begin)
     directory = max(flags.directory.iterdir())
-    looking = [timed(lambda: finite.Check(state[0]).wrong()) for _ in range(3)]
+    looking = [timed(lambda: finite.Check(step.state).wrong()) for _ in range(3)]
     hashing = [timed(lambda: manifest.verify(directory)) for _ in range(3)]
     device = jax.devices()[0]
     result = {
         "jax": jax.__version__,
         "device": device.device_kind,
-        "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(state[0])),
+        "bytes": sum(leaf.nbytes for leaf in jax.tree.leaves(step.state)),
         "step_secs": statistics.median(plain[2:]),
         "step_secs_beside_a_save": statistics.median(beside),
         "stall_secs": statistics.median(stalls[1:]),

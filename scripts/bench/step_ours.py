@@ -5,12 +5,12 @@ import os
 import sys
 
 import jax
-import numpy as np
+import model_step
 import paired
 
-from codex_jax import config, sharding, trees
+from codex_jax import config, trees
 from codex_jax.models import build
-from codex_jax.training import flops, program
+from codex_jax.training import flops
 
 
 def main(dtype: str, rows: int, length: int) -> None:
@@ -22,30 +22,16 @@ def main(dtype: str, rows: int, length: int) -> None:
         data=dataclasses.replace(base.data, sequence_length=length),
         train=dataclasses.replace(base.train, global_batch_size=rows),
     )
-    mesh = sharding.make_mesh(settings.parallel)
-    model = program.make(settings, mesh)
-    tokens = (
-        np.random.default_rng(0).integers(0, model.definition.shape.vocab_size, (rows, length + 1)).astype(np.int32)
-    )
-    ones, positions = np.ones((rows, length), np.int32), np.tile(np.arange(length, dtype=np.int32), (rows, 1))
-    batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), mesh)
-    holder = [model.initial({}), 0]
-
-    def work() -> None:
-        holder[0], output = model.update(holder[0], {}, batch, np.int32(holder[1]))
-        holder[1] += 1
-        jax.block_until_ready(output)
-
-    work()
+    step = model_step.Step(settings)
+    step()
+    definition = step.program.definition
     peak = flops.peak(build.compute_dtype(dtype))
     per_step = (
-        flops.per_token(model.definition.shape, *2 * [trees.num_parameters(model.definition.abstract)], length)
-        * rows
-        * length
+        flops.per_token(definition.shape, *2 * [trees.num_parameters(definition.abstract)], length) * rows * length
     )
     device = jax.devices()[0]
     paired.serve(
-        work,
+        step,
         {
             "jax": jax.__version__,
             "python": sys.version.split()[0],
