@@ -109,7 +109,9 @@ class Data(Origin):
     workers: int = knob(0, "processes that prepare windows; 0 does it in a thread of this process", low=0)
     prefetch_batches: int = knob(2, "batches prepared ahead of the step", low=0)
     max_wait_secs: float = knob(
-        300.0, "training stops when a batch does not come within so many seconds; 0: it waits for ever", low=0.0
+        300.0,
+        "a batch, or more of a shard of a store, must come within so many seconds, or it ends; 0: any time",
+        low=0.0,
     )
 
 

@@ -74,9 +74,14 @@ def end(code: int) -> NoReturn:
 
 def at_once(code: int) -> NoReturn:
     """End this process without waiting for anything, and the processes that work for it: any thread may call it."""
-    for child in multiprocessing.active_children():
-        child.kill()  # one that is stopped would not see that its parent is gone
+    kill_workers()
     os._exit(code)
+
+
+def kill_workers() -> None:
+    """End the processes that work for this one, whatever they are at: one that is stopped hears no other signal."""
+    for child in multiprocessing.active_children():
+        child.kill()
 
 
 def _report(error: CodexError, debug: bool) -> int:

@@ -4,17 +4,17 @@ import concurrent.futures
 import contextlib
 import fcntl
 import json
-import multiprocessing
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
-from codex_jax import amounts, atomic, digest
+from codex_jax import amounts, atomic, digest, exits
 from codex_jax.console import say
-from codex_jax.data import origin, processes, shard, store
+from codex_jax.data import advance, origin, processes, shard, store
+from codex_jax.data.ahead import Ahead
 from codex_jax.data.origin import Origin
 from codex_jax.data.plan import SPLITS, Plan
 from codex_jax.data.report import Quarantine, Report
@@ -38,7 +38,8 @@ def build(plan: Plan, directory: Path, make: Make, between: Callable[[], None]) 
 
     `make` makes the shards and yields their facts in order, as `in_processes` does. `between` is called several times
     a second while another process has the directory, and may raise to stop. Raises AssetError when the directory holds
-    something else, TrainingStopped when too many documents could not be read, the disk refuses or a process was killed.
+    something else, TrainingStopped when too many documents could not be read, the disk refuses, a process was killed or
+    one hangs.
     """
     with _alone(directory, between):
         if not (directory / store.NAME).exists():
@@ -51,32 +52,108 @@ def build(plan: Plan, directory: Path, make: Make, between: Callable[[], None]) 
         return store.open_store(directory, plan)
 
 
-def in_processes(plan: Plan, directory: Path, workers: int, between: Callable[[], None]) -> Iterator[shard.Facts]:
+class Work(NamedTuple):
+    """What shards are made of, and who is asked while they are waited for."""
+
+    plan: Plan
+    directory: Path
+    board: advance.Board
+    between: Callable[[], None]
+    look: Callable[[int], None]
+    """raises TrainingStopped when a shard has not come on for too long"""
+
+
+def in_processes(
+    plan: Plan, directory: Path, *, workers: int, between: Callable[[], None], wait_secs: float
+) -> Iterator[shard.Facts]:
     """Make every shard that is missing and yield the facts of all in their order; without workers, in this process.
 
-    `between` may raise to stop: the shards that are being made are finished, and kept.
+    `between` may raise to stop: the shards that are being made are finished, and kept. TrainingStopped when one does
+    not come on for `wait_secs` (0: no limit), the setting data.max_wait_secs.
     """
-    if not workers:
-        for number in range(plan.total):
-            between()
-            yield shard.build_shard(plan, number, directory)
-        return
-    with concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _begin_worker, (plan, directory)
-    ) as pool:
-        made = [pool.submit(_build, number) for number in range(plan.total)]
-        try:
-            for future in made:
-                while not concurrent.futures.wait([future], _ASK_EVERY_SECS).done:
-                    between()
-                yield future.result()
-        except BrokenProcessPool as error:
-            raise TrainingStopped(
-                f"one of {workers} processes was killed, perhaps for want of memory: each holds a shard. Take fewer; "
-                "the same command goes on with the shards that are missing"
-            ) from error
-        finally:
-            pool.shutdown(cancel_futures=True)  # those at work finish their shard
+    board = advance.Board(max(workers, 1))
+    watch = advance.Watch(board, wait_secs / _ASK_EVERY_SECS)
+
+    def look(number: int) -> None:
+        if watch.is_late(number):
+            stuck = _stuck(plan, number, watch.who(number), wait_secs)
+            exits.kill_workers()
+            raise stuck
+
+    work = Work(plan, directory, board, between, look)
+    yield from _by_workers(work, workers) if workers else _by_a_thread(work)
+
+
+def _by_a_thread(work: Work) -> Iterator[shard.Facts]:
+    """Make the shards one by one, in a thread: it is left behind when it hangs."""
+    work.board.take()
+    making = Ahead(_Shards(work), 0)
+    try:
+        for number in range(work.plan.total):
+            work.between()
+            while (made := making.get(_ASK_EVERY_SECS)) is None:
+                work.look(number)
+            yield made.item
+    finally:
+        if not making.close(_ASK_EVERY_SECS):
+            exits.leave_behind()
+
+
+class _Shards:
+    """Makes the next shard when it is asked for."""
+
+    def __init__(self, work: Work) -> None:
+        self._work, self._next = work, 0
+
+    def __next__(self) -> shard.Facts:
+        self._next += 1
+        return _make(self._work.plan, self._next - 1, self._work.directory)
+
+    def get_state(self) -> dict[str, int]:
+        return {"shard": self._next}
+
+
+def _by_workers(work: Work, workers: int) -> Iterator[shard.Facts]:
+    given = (work.plan, work.directory, work.board)
+    pool = concurrent.futures.ProcessPoolExecutor(workers, processes.Context(), _begin_worker, given)
+    made = [pool.submit(_build, number) for number in range(work.plan.total)]
+    try:
+        for number, future in enumerate(made):
+            while not concurrent.futures.wait([future], _ASK_EVERY_SECS).done:
+                work.between()
+                work.look(number)
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise TrainingStopped(
+            f"one of {workers} processes was killed, perhaps for want of memory: each holds a shard. Take fewer; "
+            "the same command goes on with the shards that are missing"
+        ) from error
+    finally:
+        _finish(pool, made, work.look)
+
+
+def _finish(
+    pool: concurrent.futures.ProcessPoolExecutor,
+    made: Sequence["concurrent.futures.Future[shard.Facts]"],
+    look: Callable[[int], None],
+) -> None:
+    """Let the processes finish the shards they are at."""
+    pool.shutdown(wait=False, cancel_futures=True)
+    for number, future in enumerate(made):
+        while not future.done():  # `wait` itself does not return for one that is cancelled
+            concurrent.futures.wait([future], _ASK_EVERY_SECS)
+            look(number)
+    pool.shutdown()
+
+
+def _stuck(plan: Plan, number: int, who: str, wait_secs: float) -> TrainingStopped:
+    encoder = plan.encoders[plan.split(number)]
+    paths = list(dict.fromkeys(encoder.reader.corpus.paths(plan.units(number))))
+    return TrainingStopped(
+        f"shard {number + 1:,} of {plan.total:,} has not come on for data.max_wait_secs={wait_secs:g}: {who}; it is "
+        f"read from {amounts.listed(paths)}. See to what hangs, or raise data.max_wait_secs where reading is only "
+        "slow; the same command goes on with the shards that are missing"
+    )
 
 
 def _begin(plan: Plan, directory: Path, sources: list[Origin]) -> None:
@@ -120,13 +197,19 @@ def _judged(plan: Plan, directory: Path, made: Iterator[shard.Facts]) -> Iterato
         yield facts
 
 
-def _begin_worker(plan: Plan, directory: Path) -> None:
+def _begin_worker(plan: Plan, directory: Path, board: advance.Board) -> None:
     processes.begin()
+    board.take()
     _worker.update(plan=plan, directory=directory)
 
 
 def _build(number: int) -> shard.Facts:
-    return shard.build_shard(_worker["plan"], number, _worker["directory"])
+    return _make(_worker["plan"], number, _worker["directory"])
+
+
+def _make(plan: Plan, number: int, directory: Path) -> shard.Facts:
+    advance.begin(number)
+    return shard.build_shard(plan, number, directory)
 
 
 @contextlib.contextmanager

@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator
 from typing import BinaryIO, NamedTuple
 
-from codex_jax.data import remote
+from codex_jax.data import advance, remote
 from codex_jax.data.remote import Seen, is_remote
 from codex_jax.errors import AssetError
 
@@ -100,4 +100,5 @@ def blocks(path: str, size: int) -> Iterator[bytes]:
             if not block:
                 raise changed(path, size)
             left -= len(block)
+            advance.note()
             yield block

@@ -4,8 +4,23 @@ import multiprocessing
 import os
 import signal
 import threading
+from multiprocessing.context import SpawnContext, SpawnProcess
 
 import psutil
+
+
+class _Process(SpawnProcess):
+    """One that `begin` makes deaf to SIGTERM."""
+
+    def terminate(self) -> None:
+        """End it. Where one process is gone a pool ends the others so, and waits for them without a limit."""
+        self.kill()
+
+
+class Context(SpawnContext):
+    """How processes are started for a pool."""
+
+    Process = _Process
 
 
 def begin() -> None:

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple, cast
 import numpy as np
 
 from codex_jax import atomic, config, digest
-from codex_jax.data import hashed, packing
+from codex_jax.data import advance, hashed, packing
 from codex_jax.data.corpus import Corpus, Entry
 from codex_jax.data.encoding import Encoder
 from codex_jax.data.hashed import Hashed
@@ -131,6 +131,7 @@ def _write(plan: Plan, number: int, draft: Path) -> Facts:
         files = {name: Hashed(stack.enter_context(open(draft / name, "wb"))) for name in FILES}
         for units in plan.calls(number):
             pieces, report = encode(units)
+            advance.note()
             flat = packing.flatten(pieces, eos=encoder.eos)
             files["tokens.bin"].write(flat.tokens_T.astype("<" + np.dtype(plan.content["token type"]).str[1:]))
             keeps.append(flat.learnt_T)

@@ -57,7 +57,8 @@ def make(
 
     `between` is called several times a second and may raise to stop. Errors are those of `build.build`.
     """
-    work = functools.partial(build.in_processes, workers=settings.data.workers, between=between)
+    data = settings.data
+    work = functools.partial(build.in_processes, workers=data.workers, between=between, wait_secs=data.max_wait_secs)
     plans = [(part, plan_of(settings, part, tokenizer)) for part in parts]
     return [build.build(made, directory_of(settings, part, made), work, between) for part, made in plans]
 

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
-from codex_jax import config, exits
+from codex_jax import amounts, config, exits
 from codex_jax.data import packing, position, processes
 from codex_jax.data.ahead import Ahead, Made
 from codex_jax.data.batch import Batch, Rows
@@ -17,7 +17,6 @@ _LOST_WORKER = "Worker process was terminated unexpectedly"
 _LOOK_EVERY_SECS = 0.2
 # What is being made is finished when a stream is closed; a read that takes longer is left behind.
 _CLOSE_SECS = 5.0
-_SHOWN = 3
 
 
 class Step(NamedTuple):
@@ -92,9 +91,10 @@ class TrainStream(Iterator[Batch]):
 
     def _stuck(self) -> str:
         number, data = self._batches.get_state()["window"], self._build.data
+        files = amounts.listed(self._build.names(number))
         return (
             f"no batch came within data.max_wait_secs={data.max_wait_secs:g}: window {number} of the data is not made, "
-            f"which is read from {_listed(self._build.names(number))}{processes.states()}. See to what hangs, or raise "
+            f"which is read from {files}{processes.states()}. See to what hangs, or raise "
             "data.max_wait_secs where reading is only slow; the same command goes on from the last checkpoint"
         )
 
@@ -216,11 +216,6 @@ def _windows_from(first: int, build: Builder) -> Any:
 
 def _begin_worker(index: int, count: int) -> None:
     processes.begin()  # Grain ends its workers itself
-
-
-def _listed(names: list[str]) -> str:
-    shown = ", ".join(names[:_SHOWN])
-    return shown + (f" and {len(names) - _SHOWN} more" if len(names) > _SHOWN else "")
 
 
 def _lost_worker(data: config.Data) -> str:

@@ -1,18 +1,20 @@
 """Small stores of several shards for the tests, and a program that builds one.
 
-python stores.py CORPUS STORE WORKERS [VALIDATION]
+python stores.py CORPUS STORE WORKERS [key=value ...]
 """
 
 import hashlib
 import json
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import yaml
 from corpora import TOKENIZER, opened, resolve
 
-from codex_jax import config
+from codex_jax import config, exits
 from codex_jax.data import pipeline, plan
 from codex_jax.data import stores as made_stores
 from codex_jax.data.batch import Batch
@@ -52,6 +54,13 @@ def digest(*parts: Batch) -> str:
     return total.hexdigest()
 
 
+def hang_at_document_40(text: str, stage: str) -> bool:
+    """A classifier that hangs at a document while there is a file `hang`."""
+    while text.startswith("document 40:") and Path("hang").exists():
+        time.sleep(0.02)
+    return True
+
+
 def check_resume_and_workers(path: Path) -> None:
     """See that a stream of a file of some hundred rows resumes, and that worker processes yield the same."""
     batches = []
@@ -67,6 +76,12 @@ def check_resume_and_workers(path: Path) -> None:
     resumed.close()
 
 
+def main(corpus: str, directory: str, workers: str, *pairs: str) -> int:
+    changes = {key: yaml.safe_load(value) for key, value in (pair.split("=") for pair in pairs)}
+    settings = settings_for(Path(corpus), Path(directory), data__workers=int(workers), **changes)
+    return exits.guarded(lambda: build(settings), debug=False)
+
+
 if __name__ == "__main__":
     plan.SHARD_BYTES = SHARD_BYTES
-    build(settings_for(Path(sys.argv[1]), Path(sys.argv[2]), data__workers=int(sys.argv[3])))
+    exits.end(main(*sys.argv[1:]))

@@ -1,9 +1,9 @@
 """Stores that are killed, damaged or out of date: the same bytes in the end, or refused with the reason."""
 
-import contextlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -18,7 +18,7 @@ from corpora import opened, write_jsonl
 
 from codex_jax.cli import app
 from codex_jax.data import pipeline, plan, shard, store
-from codex_jax.errors import AssetError, Interrupted, TrainingStopped
+from codex_jax.errors import AssetError, Interrupted
 
 
 pytestmark = pytest.mark.data
@@ -34,9 +34,11 @@ def rows(tmp_path: Path) -> Path:
     return write_jsonl(tmp_path / "rows.jsonl", range(60))
 
 
-def start(corpus: Path, directory: Path, workers: int) -> "subprocess.Popen[bytes]":
-    command = [sys.executable, stores.__file__, str(corpus), str(directory), str(workers)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL)
+def start(corpus: Path, directory: Path, workers: int, *changes: str) -> "subprocess.Popen[bytes]":
+    """Begin to build; what goes wrong is in the file `said` beside the store."""
+    command = [sys.executable, stores.__file__, str(corpus), str(directory), str(workers), *changes]
+    with open(directory.parent / "said", "w") as said:
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=said, cwd=directory.parent)
 
 
 @pytest.mark.parametrize("workers", [1, pytest.param(4, marks=pytest.mark.slow)])
@@ -89,19 +91,56 @@ def test_build_that_is_interrupted_keeps_its_shards(rows: Path, tmp_path: Path) 
     stores.build(settings)
 
 
-def test_killed_worker_is_named(rows: Path, tmp_path: Path) -> None:
-    settings = stores.settings_for(write_jsonl(rows, range(4000)), tmp_path / "store", data__workers=1)
+def workers_of(process: "subprocess.Popen[bytes]") -> list[psutil.Process]:
+    children = psutil.Process(process.pid).children(recursive=True)
+    return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
 
-    def kill() -> None:
-        if len(finished(tmp_path / "store")) > 3:
-            for child in psutil.Process().children(recursive=True):
-                with contextlib.suppress(psutil.Error):  # it may have ended by itself
-                    if "spawn_main" in " ".join(child.cmdline()):
-                        child.kill()
 
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(TrainingStopped, match="one of 1 processes was killed"):
-        patch.setattr("codex_jax.data.build._ASK_EVERY_SECS", 0.001)
-        stores.build(settings, kill)
+def are_gone(processes: list[psutil.Process]) -> bool:
+    return not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in processes)
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        pytest.param(signal.SIGKILL, "one of 2 processes was killed", id="killed"),
+        pytest.param(signal.SIGSTOP, "not come on for data.max_wait_secs=4", id="stopped", marks=pytest.mark.slow),
+    ],
+)
+def test_worker_that_is_gone_or_stopped_is_named_and_none_is_left(
+    tmp_path: Path, number: signal.Signals, says: str
+) -> None:
+    rows, directory = write_jsonl(tmp_path / "many.jsonl", range(1200)), tmp_path / "store"
+    process = start(rows, directory, 2, "data__max_wait_secs=4")
+    wait_for(lambda: len(finished(directory)) > 20)
+    workers = workers_of(process)
+    assert len(workers) == 2
+    workers[0].send_signal(number)
+    code, error = process.wait(120), (tmp_path / "said").read_text()
+    assert code == 4 and says in error, error
+    if number == signal.SIGSTOP:
+        assert f"process {workers[0].pid}" in error and "is stopped" in error and str(rows) in error, error
+    assert are_gone(workers)
+    before = {path: path.stat().st_ino for path in finished(directory)}
+    assert len(before) > 20
+    stores.build(stores.settings_for(rows, directory))
+    assert {path: path.stat().st_ino for path in before} == before
+
+
+@pytest.mark.parametrize(("workers", "secs"), [(0, 1), pytest.param(1, 4, marks=pytest.mark.slow)])
+def test_reading_that_hangs_is_named_and_the_shards_that_are_done_stay(tmp_path: Path, workers: int, secs: int) -> None:
+    rows, directory = write_jsonl(tmp_path / "rows.jsonl", range(60)), tmp_path / "store"
+    (tmp_path / "hang").touch()
+    process = start(
+        rows, directory, workers, f"data__max_wait_secs={secs}", "safety__classifier=stores:hang_at_document_40"
+    )
+    code, error = process.wait(120), (tmp_path / "said").read_text()
+    assert code == 4, error
+    assert f"has not come on for data.max_wait_secs={secs}: process " in error and ", which makes it, is " in error
+    assert f"is read from {rows}. See to" in error
+    assert 2 <= len(finished(directory)) <= 6 and not (directory / store.NAME).exists()
+    (tmp_path / "hang").unlink()
+    assert start(rows, directory, workers, "safety__classifier=stores:hang_at_document_40").wait(120) == 0
 
 
 def refused(settings: Any) -> str:

@@ -66,11 +66,16 @@ def test_validation_is_what_training_measured_on_all_of_it(run: Path, capsys: py
     assert sorted((path, path.stat().st_mtime_ns) for path in run.rglob("*")) == before  # nothing was written
 
 
-def test_exported_weights_are_as_good_and_in_few_bits_nearly(
-    run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert app.main(["model", "export", str(run), str(tmp_path / "weights")]) == 0
-    expected = evaluate(capsys, run)
+@pytest.fixture(scope="module")
+def weights(run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the run has learnt, in Hugging Face's form."""
+    directory = tmp_path_factory.mktemp("exported") / "weights"
+    assert app.main(["model", "export", str(run), str(directory)]) == 0
+    return directory
+
+
+def data_of(run: Path) -> list[str]:
+    """The settings of a run's data, for weights, which have none."""
     written = json.loads((run / "config.json").read_text())["settings"]["data"]
     names = (
         "paths",
@@ -82,29 +87,66 @@ def test_exported_weights_are_as_good_and_in_few_bits_nearly(
         "test_fraction",
     )
     same = {**{name: written[name] for name in names}, "paths": ",".join(written["paths"]), "seed": 5}
-    data = [f"--config.data.{name}={value}" for name, value in same.items()]
-    found = evaluate(capsys, tmp_path / "weights", *data)
-    assert found["step"] is None and found["run"] == str(tmp_path / "weights")
+    return [f"--config.data.{name}={value}" for name, value in same.items()]
+
+
+def test_exported_weights_are_as_good_and_in_few_bits_nearly(
+    run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    expected, data = evaluate(capsys, run), data_of(run)
+    found = evaluate(capsys, weights, *data)
+    assert found["step"] is None and found["run"] == str(weights)
     for name in ("documents", "tokens", "loss", "perplexity", "token_accuracy"):
         assert found[name] == pytest.approx(expected[name], rel=1e-5), name
     for mode, most in (("int8", 0.002), ("nf4", 0.02)):
-        coded = evaluate(capsys, tmp_path / "weights", *data, f"--config.quantization.mode={mode}")
+        coded = evaluate(capsys, weights, *data, f"--config.quantization.mode={mode}")
         assert 0 < abs(coded["loss"] - expected["loss"]) < most
-    assert app.main(["evaluate", str(tmp_path / "weights"), "--step=3"]) == 2
-    assert app.main(["evaluate", str(tmp_path / "weights"), *data]) == 0
+    assert app.main(["evaluate", str(weights), "--step=3"]) == 2
+    assert app.main(["evaluate", str(weights), *data]) == 0
     assert "weights\n" in capsys.readouterr().out
+
+
+def test_weights_are_not_evaluated_in_rows_that_devices_cannot_share_or_by_an_objective_of_other_models(
+    run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = refused(capsys, 2, weights, *data_of(run), "--config.train.global_batch_size=4")
+    assert "train.global_batch_size=4 does not divide over the 8 devices" in said
+    masked = ("--config.data.objective=masked", "--config.data.isolate_documents=true")
+    said = refused(capsys, 2, weights, *data_of(run), *masked)
+    assert "a model of family gpt2 is trained by data.objective=causal" in said
+
+
+# Of a store the texts are in other files with a bypass, and there are none.
+@pytest.mark.parametrize("run", ["stream"], indirect=True)
+def test_what_is_let_through_is_said_when_weights_are_evaluated(
+    run: Path, weights: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    let_through = ("--config.safety.bypass=true", "--config.safety.bypass_reason=a drill")
+    capsys.readouterr()
+    assert app.main(["evaluate", str(weights), *data_of(run), *let_through]) == 0
+    assert "is let through. The reason given: a drill" in capsys.readouterr().err
+
+
+def rewrite(run: Path, section: str, **changes: object) -> None:
+    """Let a run and its checkpoint have been made with other settings."""
+    checkpoint = run / "checkpoints" / "8"
+    for path, keys in ((run / "config.json", ()), (checkpoint / "meta.json", ("meta",))):
+        written = json.loads(path.read_text())
+        functools.reduce(dict.get, (*keys, "settings", section), written).update(changes)
+        path.write_text(json.dumps(written))
+    (checkpoint / "manifest.json").unlink()
+    manifest.write(checkpoint)
+
+
+def test_run_is_not_evaluated_in_rows_that_devices_cannot_share(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewrite(copy, "train", global_batch_size=4, microbatch_size=4)
+    assert "train.microbatch_size=4 does not divide over the 8 devices" in refused(capsys, 2, copy)
 
 
 # Of a store the texts are in other files with a bypass, and there are none.
 @pytest.mark.parametrize("run", ["stream"], indirect=True)
 def test_what_a_run_lets_through_is_said_when_it_is_evaluated(copy: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    checkpoint = copy / "checkpoints" / "8"
-    for path, keys in ((copy / "config.json", ()), (checkpoint / "meta.json", ("meta",))):
-        written = json.loads(path.read_text())
-        functools.reduce(dict.get, (*keys, "settings", "safety"), written).update(bypass=True, bypass_reason="a drill")
-        path.write_text(json.dumps(written))
-    (checkpoint / "manifest.json").unlink()
-    manifest.write(checkpoint)
+    rewrite(copy, "safety", bypass=True, bypass_reason="a drill")
     assert app.main(["evaluate", str(copy)]) == 3  # its texts were stopped
     said = capsys.readouterr().err
     assert "is let through. The reason given: a drill" in said and "safety: " in said

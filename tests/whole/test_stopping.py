@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import held_model
 import psutil
 import pytest
 import small_run
@@ -209,6 +211,36 @@ def test_step_that_hangs_ends_the_run_and_says_so_in_the_ledger(
     assert "held.py" in output  # of all threads, what they wait for
     event = json.loads((tmp_path / "run" / "events.ndjson").read_text().splitlines()[-1])
     assert (event["event"], event["status"]) == ("run.finished", "stopped") and "step 8" in event["reason"]
+
+
+@pytest.mark.slow
+def test_step_that_hangs_inside_a_device_ends_the_run_and_says_so_in_the_ledger(
+    corpus: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    held_model.install(tmp_path)
+    env = {**env, "PYTHONPATH": f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}"}
+    sizes = {"n_embd": 32, "n_head": 2, "n_layer": 2, "n_positions": 64, "vocab_size": 320}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": "held", **sizes}))
+    changes = {"model.architecture": tmp_path / "config.json", "train.max_step_secs": 5}
+    never = {"train.num_steps": 4000, "eval.every_steps": 4000}
+    args = small_run.arguments(corpus, tmp_path / "run", {**changes, **never})
+    process = small_run.start(args, env, tmp_path)
+    small_run.wait_for(process, "step 5/")
+    file = hold(tmp_path, "device")
+    code, output = ended(process)
+    assert code == 4 and is_held(file)(), output
+    (said,) = [line for line in output.splitlines() if line.startswith("codex_jax: ")]
+    assert re.match(r"codex_jax: step \d+ has not ended within 5 s \(train.max_step_secs\), since ", said), output
+    event = json.loads((tmp_path / "run" / "events.ndjson").read_text().splitlines()[-1])
+    assert (event["event"], event["status"]) == ("run.finished", "stopped")
+    assert event["reason"] == said.removeprefix("codex_jax: ")
+    saved = newest(tmp_path / "run")
+    assert saved >= 4
+    file.unlink()
+    process = small_run.start(args, env, tmp_path)
+    small_run.wait_for(process, f"step {saved + 1}/")
+    process.send_signal(signal.SIGTERM)
+    assert ended(process)[0] == 75
 
 
 def pair_of(corpus: Path, env: dict[str, str], tmp_path: Path, changes: Mapping[str, Any]) -> Pair:
