@@ -30,16 +30,15 @@ def chosen(tracking: config.Tracking) -> dict[str, type[Sink]]:
     names = [name for name in BUILT_IN if getattr(tracking, name).enabled]
     if built_in := [name for name in tracking.plugins if name.lower() in BUILT_IN]:
         raise ConfigError(f"tracking.plugins: {built_in[0]} is built in; set tracking.{built_in[0].lower()}.enabled")
-    found = {name.lower(): SINKS.get(name) for name in [*names, *tracking.plugins]}
-    for name, kind in found.items():
-        _check(name, kind, tracking)
-    return found
+    return {name.lower(): checked(name.lower(), tracking) for name in [*names, *tracking.plugins]}
 
 
-def _check(name: str, kind: type[Sink], tracking: config.Tracking) -> None:
+def checked(name: str, tracking: config.Tracking) -> type[Sink]:
+    """Return one sink; raises ConfigError as `chosen` does."""
+    kind = SINKS.get(name)
     switch = f"tracking.{name}.enabled=false" if name in BUILT_IN else f"tracking.plugins without {name}"
     if not (isinstance(kind, type) and issubclass(kind, Sink)):
-        raise ConfigError(f"tracking.plugins: {name} is {kind!r:.80}, not a class derived from Sink; set {switch}")
+        raise ConfigError(f"tracking.plugins: {name} is {kind!r:.80}, not a class derived from Sink")
     if kind.package and importlib.util.find_spec(kind.package) is None:
         raise ConfigError(f"the sink {name} needs the package {kind.package}: install it or set {switch}")
     address = kind.address(tracking)
@@ -48,3 +47,4 @@ def _check(name: str, kind: type[Sink], tracking: config.Tracking) -> None:
             f"the sink {name} would send the run to {address}, which is not this machine: set "
             f"tracking.allow_remote=true to let it, or {switch}"
         )
+    return kind
