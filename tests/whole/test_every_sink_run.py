@@ -91,7 +91,7 @@ def test_a_failure_is_told_as_without_sinks_and_every_copy_says_failed(
         done = run_main(small_run.arguments(corpus, tmp_path / name, {**changes, **sinks}))
         assert done.returncode == 4
         said.append(done.stderr.replace(name, "run").splitlines()[-1])
-    assert said[0] == said[1] and "not finite" in said[0]
+    assert said[0] == said[1] and "its loss is nan" in said[0]
     workdir = tmp_path / "copied"
     assert copies.query(workdir / "mlflow.db", "SELECT status FROM runs") == [("FAILED",)]
     assert [one.exit.exit_code for one in copies.wandb_records(workdir) if one.HasField("exit")] == [1]
