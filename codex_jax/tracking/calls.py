@@ -48,8 +48,9 @@ def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
         case "histogram":
             return "histogram", (step, row["name"], row["edges"], row["counts"], time)
         case ledger.FIGURE | ledger.ARTIFACT as kind:
-            path = workdir / row["file"]
-            if path.is_file() and digest.of_file(path) == row["sha256"]:
+            path = (workdir / row["file"]).resolve()
+            # A ledger that came from elsewhere could name any file of this machine, to be sent to a server.
+            if path.is_relative_to(workdir.resolve()) and path.is_file() and digest.of_file(path) == row["sha256"]:
                 return kind, (step, row["name"], path, time)
     return None
 

@@ -68,7 +68,7 @@ class MlflowSink(Sink):
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Hold back the values as split/name; they are written in batches, 50 times faster than one by one."""
         self._values += [
-            self._entities.Metric(f"{split}/{name}", float(value), round(time * 1000), step)
+            self._entities.Metric(_allowed(f"{split}/{name}"), float(value), round(time * 1000), step)
             for name, value in values.items()
         ]
         if len(self._values) >= BATCH // 2:
@@ -152,6 +152,11 @@ class MlflowSink(Sink):
         params = [self._entities.Param(name, value) for name, value in self._params.items()]
         for start in range(0, len(params), PARAMS):
             self._client.log_batch(self._run, params=params[start : start + PARAMS])
+
+
+def _allowed(name: str) -> str:
+    """Return a name with nothing in it that MLflow refuses."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def _forget(path: Path, run: str, artifacts: Path) -> None:
