@@ -64,11 +64,16 @@ def test_found_carries_what_the_trainer_gave(root: Path, save: Callable[..., lis
     assert listed == {entry.path for entry in found.manifest.files} | {"manifest.json"}
 
 
-def test_copy_of_a_root_is_as_good_as_the_root(root: Path, save: Callable[..., list[int]], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", ["cp -r . {}", "tar -cf - . | tar -xf - -C {}"], ids=["cp", "tar"])
+def test_copy_of_a_root_is_as_good_as_the_root(
+    root: Path, save: Callable[..., list[int]], tmp_path: Path, how: str
+) -> None:
     save(1, 2)
-    shutil.copytree(root, tmp_path / "elsewhere")
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    subprocess.run(how.format(elsewhere), shell=True, cwd=root, check=True)
     shutil.rmtree(root)
-    found = store.find_newest(tmp_path / "elsewhere")
+    found = store.find_newest(elsewhere)
     assert found and found.step == 2
     state = examples.make(2, examples.mesh(1))
     assert examples.bits(store.restore(found, examples.target(state, examples.mesh(1)))) == examples.bits(state)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import subprocess
 import sys
 import sysconfig
@@ -91,3 +92,33 @@ def test_one_long_row_costs_little_memory(tmp_path: Path) -> None:
         peaks.append(int(made.stdout) / 1024)
     # The row itself as bytes, JSON, text and ids; encoded at once it took 1,100 MiB more.
     assert peaks[1] - peaks[0] < 250
+
+
+READER = """
+import resource, sys
+from corpora import TOKENIZER, opened, resolve
+from codex_jax.data import pipeline
+settings = resolve(data__paths=(sys.argv[1],))
+stream = pipeline.train_stream(settings, opened(settings), TOKENIZER, 64)
+while stream.state()["window"] < 8:
+    next(stream)
+stream.close()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
+
+
+@pytest.mark.slow
+def test_two_gigabytes_are_read_in_half_a_gigabyte_of_memory(tmp_path: Path) -> None:
+    corpus = tmp_path / "corpus"
+    corpus.mkdir()
+    draw, words = random.Random(0), ["the", "quick", "brown", "fox", "jumps", "over", "a", "lazy", "dog"]
+    lines = (json.dumps({"text": f"{number} " + " ".join(draw.choices(words, k=40))}) for number in range(50_000))
+    (corpus / "0.jsonl").write_text("\n".join(lines) + "\n")
+    size = (corpus / "0.jsonl").stat().st_size
+    for number in range(1, 2_000_000_000 // size + 1):
+        os.link(corpus / "0.jsonl", corpus / f"{number}.jsonl")  # another file to who reads it, and no more disk
+    root, here = Path(__file__).parents[2], Path(__file__).parent
+    env = {**os.environ, "PYTHONPATH": f"{root}:{here}"}
+    command = [sys.executable, "-c", READER, str(corpus)]
+    made = subprocess.run(command, env=env, capture_output=True, text=True, check=True)
+    assert int(made.stdout) < 512 * 1024

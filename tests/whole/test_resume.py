@@ -1,5 +1,6 @@
 """Stop a run anywhere: the run that goes on ends with the same bytes as the one that was never stopped."""
 
+import csv
 import json
 import random
 import shutil
@@ -9,10 +10,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import observers
 import pytest
 import small_run
 
+from codex_jax import config
 from codex_jax.cli import app
+from codex_jax.data import pipeline
 
 
 pytestmark = pytest.mark.infra
@@ -97,14 +101,15 @@ def test_mixture_killed_twice_equals_the_straight_run_whatever_the_workers(
         "data.window_bytes": 262144,
     }
     small_run.finish(small_run.arguments(corpus, tmp_path / "straight", mixture), main_env)
-    for workers in (0, 2):
-        workdir = tmp_path / f"{workers} workers"
-        args = small_run.arguments(corpus, workdir, {**mixture, "data.workers": workers})
-        process = small_run.start(args, main_env)
-        small_run.wait_for(process, "step 5/")
-        process.kill()
-        process.communicate()
-        kill_and_finish(args, main_env, after="step 11/", wait=0.0)
+    for before, between, after in ((0, 4, 1), (4, 1, 0)):
+        workdir = tmp_path / f"{before} workers"
+        for workers, step in ((before, 5), (between, 11)):
+            args = small_run.arguments(corpus, workdir, {**mixture, "data.workers": workers})
+            process = small_run.start(args, main_env)
+            small_run.wait_for(process, f"step {step}/")
+            process.kill()
+            process.communicate()
+        small_run.finish(small_run.arguments(corpus, workdir, {**mixture, "data.workers": after}), main_env)
         assert_same_run(workdir, tmp_path / "straight")
 
 
@@ -208,6 +213,14 @@ def test_changed_setting_is_refused_by_name(
     assert small_run.metric_rows(straight) == before
 
 
+def train_tokenizer(corpus: Path, directory: Path) -> None:
+    """Save a tokenizer of 320 tokens that a corpus was split by."""
+    settings = config.default()
+    settings.tokenizer.vocab_size, settings.data.paths = 320, (str(corpus),)
+    resolved = config.resolve(settings.to_dict())
+    pipeline.make_tokenizer(resolved, observers.opened(resolved)).save(directory)
+
+
 def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     corpus: Path, straight: Path, main_env: dict[str, str], run_main: Any, tmp_path: Path
 ) -> None:
@@ -219,6 +232,10 @@ def test_copied_corpus_and_saved_tokenizer_go_on_and_other_data_are_refused(
     assert refused.returncode == 3
     assert "position is one in other data" in refused.stderr and "corpus: " in refused.stderr
     assert "tokenizer: " not in refused.stderr
+    train_tokenizer(other, tmp_path / "tokenizer")
+    refused = run_main(small_run.arguments(corpus, workdir, {"tokenizer.path": tmp_path / "tokenizer"}))
+    assert refused.returncode == 3
+    assert "tokenizer: " in refused.stderr and "corpus: " not in refused.stderr
     assert (workdir / "config.json").read_bytes() == (straight / "config.json").read_bytes()
     moved = {"tokenizer.path": workdir / "tokenizer", "data.source": "TEXT", "data.encode_chunk_size": 7}
     said = small_run.finish(small_run.arguments(copy, workdir, moved), main_env)
@@ -265,3 +282,24 @@ def test_run_resumed_from_each_of_40_steps_equals_the_straight_one(
         assert small_run.replayed_events(workdir) == small_run.replayed_events(whole)
         assert small_run.state_digest(workdir, 40) == small_run.state_digest(whole, 40)
         shutil.rmtree(workdir)
+
+
+@pytest.mark.slow
+def test_lines_that_a_kill_tore_are_whole_and_there_once_when_the_run_has_gone_on(
+    corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    args = small_run.arguments(corpus, tmp_path, {"tracking.csv.enabled": True})
+    process = small_run.start(args, main_env)
+    small_run.wait_for(process, "step 11/")
+    process.kill()
+    process.communicate()
+    for name in ("metrics.ndjson", "events.ndjson", "metrics.csv"):
+        content = (tmp_path / name).read_bytes().rstrip(b"\n")
+        (tmp_path / name).write_bytes(content[: -len(content.rpartition(b"\n")[2]) // 2])
+    small_run.finish(args, main_env)
+    assert_same_run(tmp_path, straight)
+    with open(tmp_path / "metrics.csv", newline="") as file:
+        table = [(int(row["step"]), row["split"], row["name"], float(row["value"])) for row in csv.DictReader(file)]
+    rows = [json.loads(line) for line in (tmp_path / "metrics.ndjson").read_text().splitlines()]
+    assert table == [(row["step"], row["split"], name, value) for row in rows for name, value in row["metrics"].items()]
+    assert len({entry[:3] for entry in table}) == len(table)

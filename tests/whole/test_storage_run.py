@@ -73,6 +73,32 @@ def test_signal_while_a_save_hangs_ends_the_run_and_the_next_run_goes_on(
     assert small_run.state_digest(workdir, 16) == small_run.state_digest(tmp_path / "straight", 16)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(bool(disk_faults.cannot_trace()), reason=disk_faults.cannot_trace())
+def test_save_that_fails_is_a_warning_and_a_figure_and_the_run_goes_on_where_that_is_asked_for(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    workdir = tmp_path / "run"
+    args = small_run.arguments(corpus, workdir, {"checkpoint.on_failure": "go_on"})
+    place = workdir / "checkpoints" / "4.saving"
+    under = disk_faults.traced("trace=rename", "inject=rename:error=ENOSPC", paths=[place])
+    command = [*under, sys.executable, "-m", "codex_jax.main", *args]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, timeout=300, env={**main_env, "CODEX_RUN_ID": "small"}
+    )
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stderr.count("4 could not be saved: No space left on device") == 1, ran.stderr
+    events = [json.loads(line) for line in (workdir / "events.ndjson").read_text().splitlines()]
+    told = [(row["event"], row["step"]) for row in events if row["event"].startswith("checkpoint.")]
+    assert [event for event, _ in told].count("checkpoint.failed") == 1
+    assert [step for event, step in told if event == "checkpoint.saved"] == [8, 12, 16]
+    (failed,) = [row for row in small_run.metric_rows(workdir) if row["split"] == "checkpoint"]
+    assert failed["metrics"] == {"failed": 1} and 4 <= failed["step"] < 8
+    assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["12", "16"]
+    small_run.finish(small_run.arguments(corpus, tmp_path / "straight", {}), main_env)
+    assert small_run.state_digest(workdir, 16) == small_run.state_digest(tmp_path / "straight", 16)
+
+
 @pytest.mark.skipif(bool(disk_faults.cannot_mount()), reason=disk_faults.cannot_mount())
 def test_disk_without_room_for_two_checkpoints_is_refused_before_step_1(
     corpus: Path, main_env: dict[str, str], tmp_path: Path
