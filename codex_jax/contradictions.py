@@ -143,6 +143,11 @@ _RULES = (
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
     ),
     _Rule(
+        ("tracking.system_every_secs",),
+        lambda secs: secs == 0 or secs >= 0.1,
+        "tracking.system_every_secs={:g} would be more looking than work: 0, or at least 0.1",
+    ),
+    _Rule(
         ("checkpoint.keep_every", "checkpoint.every_steps"),
         lambda kept, saved: kept % saved == 0,
         "checkpoint.keep_every={} is no multiple of checkpoint.every_steps={}: not all it names would be saved",

@@ -251,6 +251,9 @@ class Tracking:
     )
     allow_remote: bool = knob(False, "let copies of the run go to other machines")
     plugins: tuple[str, ...] = knob((), "sinks of installed packages that are on")
+    system_every_secs: float = knob(
+        10.0, "seconds between looks at the machine: CPU, memory, disk and GPUs; 0: it is not looked at", low=0.0
+    )
     csv: Csv = section(Csv)
     tensorboard: Tensorboard = section(Tensorboard)
     mlflow: Mlflow = section(Mlflow)

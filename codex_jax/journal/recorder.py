@@ -176,6 +176,16 @@ class Recorder:
         self._writer.event(ledger.NOT_SAVED, self._step, {"reason": reason})
         self._writer.scalars(self._step, "checkpoint", {"failed": 1})
 
+    def spent(self, joules: float | None) -> dict[str, float]:
+        """Return the energy of the run, and of a million tokens or texts it learnt; nothing when it is not known."""
+        if joules is None:
+            return {}
+        fields = {"energy_joules": joules}
+        # One process sees its own machine, and counts the tokens of all.
+        if self.totals.tokens and jax.process_count() == 1:
+            fields[f"joules_per_million_{self._unit.plural}"] = joules * 1e6 / self.totals.tokens
+        return fields
+
     def resume_clock(self, seconds: float) -> None:
         """Leave out time that was not spent on training from its speed."""
         self._since += seconds

@@ -16,7 +16,7 @@ import small_weights
 from codex_jax import config, schema, train
 from codex_jax.data import pipeline
 from codex_jax.signals import StopRequest
-from codex_jax.tracking import ledger
+from codex_jax.tracking import calls, ledger
 
 
 pytestmark = pytest.mark.infra
@@ -205,6 +205,7 @@ IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "checkpoint.keep_last": (1, lambda workdir: len(os.listdir(workdir / "checkpoints"))),
     "safety.bypass": (True, steps_of(ledger.EVENTS, event=ledger.BYPASS)),
     "safety.bypass_reason": ("a test", lambda workdir: "a test" in (workdir / ledger.EVENTS).read_text()),
+    "tracking.system_every_secs": (0.0, has(calls.SYSTEM)),
     "tracking.csv.enabled": (False, has("metrics.csv")),
     "tracking.tensorboard.enabled": (False, has("tensorboard")),
     "tracking.mlflow.enabled": (True, has("mlflow.db")),
