@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from codex_jax import cache, config, sharding, trees
 from codex_jax.models import build, lora, quantize
-from codex_jax.training import masking, optimizer, reduction, state, step, subtree
+from codex_jax.training import compilations, masking, optimizer, reduction, state, step, subtree
 from codex_jax.training.state import TrainState
 
 
@@ -61,7 +61,8 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
 
 
 def use_compile_cache() -> None:
-    """Keep compiled programs on disk, however small, so that the second start does not compile."""
+    """Keep compiled programs on disk, however small, so that the second start does not compile; count them."""
+    compilations.counted()
     jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

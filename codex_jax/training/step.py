@@ -27,6 +27,8 @@ class Output(NamedTuple):
     """share of them whose likeliest prediction was right"""
     grad_norm: jax.Array
     """global norm of the gradient before clipping"""
+    param_norm: jax.Array
+    """global norm of the trained parameters that the gradient was taken at"""
     learning_rate: jax.Array
     weight: jax.Array
     """weighted tokens, or rows, of the batch"""
@@ -142,4 +144,6 @@ def _update(
     if settings.train.max_nonfinite:
         kept = dataclasses.replace(kept, step=jnp.where(is_next, step, state.step))
     rate = schedule.learning_rate(state.step, settings.optimizer, settings.train.num_steps)
-    return kept, Output(loss, sums.correct / weight, grad_norm, rate, sums.weight, finite)
+    return kept, Output(
+        loss, sums.correct / weight, grad_norm, optax.tree.norm(state.parameters), rate, sums.weight, finite
+    )
