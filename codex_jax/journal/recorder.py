@@ -21,6 +21,7 @@ from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import losses
+from codex_jax.training.layers import Layers, histograms, norms
 from codex_jax.training.program import Program
 from codex_jax.training.step import Output
 
@@ -33,6 +34,7 @@ class _Pending(NamedTuple):
     """its number in the data, from 0"""
     output: Output
     reports: Sequence[Report]
+    layers: Layers | None
 
 
 class Recorder:
@@ -98,19 +100,19 @@ class Recorder:
         self._pace.waited(time.perf_counter() - start)
         return batch
 
-    def note(self, step: int, output: Output, reports: Sequence[Report]) -> None:
-        """Take over the step that was just dispatched and write down the one before it."""
+    def note(self, step: int, output: Output, reports: Sequence[Report], layers: Layers | None = None) -> None:
+        """Take over the step that was just dispatched, with what was seen of its layers; write down the one before."""
         self.drain()
         self._step = step
         self.totals.skipped_batches += self._passed_over  # now: a batch that was only waited for is waited for again
         self._next_batch += self._passed_over + 1
-        self._pending = _Pending(step, self._next_batch - 1, output, reports)
+        self._pending = _Pending(step, self._next_batch - 1, output, reports, layers)
 
     def drain(self) -> None:
         """Write down the step in flight, if any. Raises what `Health` raises when something is wrong with it."""
         if self._pending is None:
             return
-        step, batch, output, reports = self._pending
+        step, batch, output, reports, layers = self._pending
         self._pending = None
         for report in reports:
             self._write_report(step, report)
@@ -130,6 +132,8 @@ class Recorder:
         due = step % self._settings.train.log_every == 0 or step == self._settings.train.num_steps
         if due or not values.finite:
             self._writer.scalars(step, "train", row)
+        if layers is not None:  # before the step is judged: they tell where it went wrong
+            self._write_layers(step, jax.device_get(layers))
         if values.finite:
             self._health.judge(step, batch, row["loss"])
         else:
@@ -189,6 +193,11 @@ class Recorder:
         self._writer.scalars(step, "speed", speed)
         rate, mfu = speed["tokens_per_sec"], speed.get("mfu")
         say(progress.line(step, self.num_steps, loss=loss, tokens_per_sec=rate, mfu=mfu, secs_left=left))
+
+    def _write_layers(self, step: int, layers: Layers) -> None:
+        self._writer.scalars(step, "layers", norms(layers))
+        for name, edges, counts in histograms(layers):
+            self._writer.histogram(step, name, edges, counts)
 
     def _write_report(self, step: int, report: Report) -> None:
         for name in self.totals.documents:

@@ -14,6 +14,7 @@ from codex_jax.checkpoint.saving import Checkpointer
 from codex_jax.errors import TrainingStopped
 from codex_jax.journal import dossier
 from codex_jax.journal.health import rewinds
+from codex_jax.journal.profiler import Profiler
 from codex_jax.journal.recorder import Recorder
 from codex_jax.journal.totals import Totals
 from codex_jax.run.engine import Engine
@@ -33,6 +34,7 @@ class Records(NamedTuple):
     recorder: Recorder
     saver: Checkpointer
     occasions: Occasions
+    profiler: Profiler
     lasting: dict[str, Any]
     """what is noted in each checkpoint of this process"""
 
@@ -84,10 +86,12 @@ def open_records(run: Run, materials: Materials, engine: Engine, totals: Totals)
             team.announce(TrainingStopped(reason))
             team.tell(reason)
 
+        profiler = Profiler(writer, workdir, run.settings.tracking, is_on=team.is_first)
+        stack.callback(profiler.leave)
         watch.tell, run.site.stop.may_end_at_once = tell, False
         stack.callback(watch.forget)  # before the writer is closed
         lasting = {"run_id": run.run_id, "settings": run.shown, "digests": digests, "weights": engine.weights}
-        yield Records(writer, recorder, saver, occasions, lasting)
+        yield Records(writer, recorder, saver, occasions, profiler, lasting)
 
 
 def _digests(run: Run, materials: Materials, engine: Engine) -> dict[str, str]:
