@@ -123,7 +123,7 @@ class Ledger:
 def _is_of_evaluation(row: Mapping[str, Any]) -> bool:
     if "event" in row:
         return row["event"] == "sample" or row.get("stage") == "output"
-    return row["split"] in ("validation", "safety")
+    return row["split"] in ("validation", "data", "safety")
 
 
 def is_replayed(event: str) -> bool:
