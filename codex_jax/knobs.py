@@ -227,16 +227,30 @@ class Tensorboard:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Mlflow:
-    enabled: bool = knob(False, "copy the ledger to mlflow.db, a local MLflow store")
+    enabled: bool = knob(False, "copy the ledger to MLflow")
+    uri: str = knob("", "an SQLite file, or the address of a server; empty: mlflow.db in the run directory")
+    experiment: str = knob("codex_jax", "experiment the run is in")
+    run_name: str = knob("", "what MLflow calls the run; empty: its run id")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Wandb:
-    enabled: bool = knob(False, "copy the ledger to wandb/, an offline W&B run")
+    enabled: bool = knob(False, "copy the ledger to wandb/, a W&B run")
+    project: str = knob("codex_jax", "project the run is in")
+    entity: str = knob("", "user or team it belongs to; empty: whose key it is sent with")
+    tags: tuple[str, ...] = knob((), "tags of the run")
+    mode: str = knob(
+        "offline", "offline writes files for wandb sync, online sends them as well", choices=("offline", "online")
+    )
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Tracking:
+    rotate_bytes: int = knob(
+        0, "a file of the ledger that has grown to this size is set aside as a part, in bytes; 0: none is", low=0
+    )
+    allow_remote: bool = knob(False, "let copies of the run go to other machines")
+    plugins: tuple[str, ...] = knob((), "sinks of installed packages that are on")
     csv: Csv = section(Csv)
     tensorboard: Tensorboard = section(Tensorboard)
     mlflow: Mlflow = section(Mlflow)

@@ -18,6 +18,13 @@ VARIABLES = {
     "safety.bypass_reason": "CODEX_SAFETY_BYPASS_REASON",
     "safety.classifier": "CODEX_SAFETY_CLASSIFIER",
     "safety.policy": "CODEX_SAFETY_POLICY_PATH",
+    "tracking.allow_remote": "CODEX_ALLOW_REMOTE_TRACKING",
+    "tracking.mlflow.enabled": "MLFLOW_ENABLE",
+    "tracking.mlflow.uri": "MLFLOW_TRACKING_URI",
+    "tracking.mlflow.experiment": "MLFLOW_EXPERIMENT_NAME",
+    "tracking.wandb.enabled": "WANDB_ENABLE",
+    "tracking.wandb.project": "WANDB_PROJECT",
+    "tracking.wandb.entity": "WANDB_ENTITY",
 }
 
 

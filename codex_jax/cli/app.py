@@ -19,6 +19,7 @@ NOUNS = {
     "embed": "texts to vectors that say how alike they are",
     "evaluate": "how good a run is on all of its held-out documents",
     "generate": "continue a prompt with a trained model",
+    "metrics": "list, export and replay what a run has measured",
     "model": "list, show, check, download, export and merge models",
     "run": "compare two runs",
     "safety": "find secrets and personal data, and check the rules",

@@ -21,7 +21,7 @@ from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.tracking import ledger, progress, provenance, report, report_facts, system
+from codex_jax.tracking import figure, ledger, progress, provenance, report, report_facts, system
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import subtree
 from codex_jax.training.program import Program
@@ -168,6 +168,12 @@ def _record_bypass(writer: Writer, made_with: Mapping[str, Any], step: int) -> N
         writer.event(ledger.BYPASS, step, made_with["safety"])
 
 
+def hand_over(writer: Writer, workdir: Path, step: int) -> None:
+    """Let the copies have what tells how the run was made."""
+    for name in ("config.json", "provenance.json"):
+        writer.artifact(step, name, workdir / name)
+
+
 def name_leftovers(removed: Sequence[str]) -> None:
     """Say which unfinished saves and deletions of a killed process were removed."""
     for name in removed:
@@ -203,7 +209,11 @@ def _end(writer: Writer, workdir: Path, step: int, fields: Mapping[str, Any]) ->
     writer.event("run.finished", step, {**fields, "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()
     facts = report_facts.collect(workdir)
-    return facts, report.write_report(workdir, facts)
+    path = report.write_report(workdir, facts)
+    writer.artifact(step, "report.html", path)
+    if writer.shows_figures and (drawn := figure.draw_losses(workdir, facts, step)):
+        writer.figure(step, "figure/loss", drawn)
+    return facts, path
 
 
 def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:

@@ -19,7 +19,10 @@ from codex_jax.journal.totals import Totals
 from codex_jax.run.engine import Engine
 from codex_jax.run.materials import Materials
 from codex_jax.run.standing import Run
-from codex_jax.tracking.writer import Nowhere, Writer, open_writer
+from codex_jax.tracking import registry
+from codex_jax.tracking.multi_writer import open_writer
+from codex_jax.tracking.sink import Source
+from codex_jax.tracking.writer import Nowhere, Writer
 
 
 class Records(NamedTuple):
@@ -67,6 +70,8 @@ def open_records(run: Run, materials: Materials, engine: Engine, totals: Totals)
         elif team.is_first:
             entropy = evaluate.unigram_entropy(materials.validation)
             dossier.begin_run(writer, made_with, entropy, materials.held_out, engine.prompt)
+        if team.is_first:
+            dossier.hand_over(writer, workdir, run.step)
         stack.enter_context(team.guard())
         team.tell = functools.partial(dossier.end_hanging, writer, recorder)
 
@@ -91,16 +96,12 @@ def _digests(run: Run, materials: Materials, engine: Engine) -> dict[str, str]:
 
 
 def _writer(run: Run) -> Writer:
-    rundir.begin(run.site.workdir, run.run_id, run.shown, run.origin)
+    workdir, tracking = run.site.workdir, run.settings.tracking
+    sinks = registry.chosen(tracking)
+    rundir.begin(workdir, run.run_id, run.shown, run.origin)
+    source = Source(workdir, run.run_id, run.shown, run.guard.bypass.tags if run.guard.bypass else {}, tracking)
     return open_writer(
-        run.site.workdir,
-        run_id=run.run_id,
-        resume_step=run.step,
-        owes_evaluation=run.owes_evaluation,
-        tracking=run.settings.tracking,
-        settings=run.shown,
-        tags=run.guard.bypass.tags if run.guard.bypass else {},
-        outward=run.guard.outward,
+        source, sinks, resume_step=run.step, owes_evaluation=run.owes_evaluation, outward=run.guard.outward
     )
 
 

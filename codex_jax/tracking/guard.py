@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from codex_jax.tracking.calls import Call
 from codex_jax.tracking.sink import Sink
 
 
@@ -16,8 +17,6 @@ log = logging.getLogger(__name__)
 CAPACITY = 10_000  # rows; a row is about 200 bytes
 IDLE_SECS = 0.5  # without a new row for this long, the sink flushes
 OPEN_SECS = 30.0  # what a sink may take to open (imports, tables) when the run ends before it has
-
-Call = tuple[str, tuple[Any, ...]]  # a method of Sink and its arguments
 
 
 class Guard:

@@ -29,13 +29,15 @@ from codex_jax.tracking.chain import Head
 METRICS = "metrics.ndjson"
 EVENTS = "events.ndjson"
 # Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
-REPLAYED = ("data.", "safety.", "sample", "step.")
+REPLAYED = ("data.", "safety.", "sample", "step.", "histogram")
 # The event of a process that lets through what the safety policy would stop; it is no decision about a text.
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
 SAVED = "checkpoint.saved"
 # The event of one that never will be.
 NOT_SAVED = "checkpoint.failed"
+# Events of a file below the run directory: its name, place and SHA-256.
+FILES = ("figure", "artifact")
 _WAY_OUT = "Put back a good copy, or move the file away to go on without its history"
 RESERVED = frozenset({"run_id", "step", "time", "event", "chain"})
 
@@ -52,7 +54,7 @@ class Ledger:
     """
 
     def __init__(self, workdir: Path, *, run_id: str, resume_step: int, owes_evaluation: bool = False) -> None:
-        self._run_id = run_id
+        self._run_id, self.resume_step = run_id, resume_step
         self._lock = threading.Lock()
 
         def known(row: dict[str, Any]) -> bool:

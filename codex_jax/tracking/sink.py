@@ -1,7 +1,27 @@
-"""What a copy of the ledger for another tool must be able to do."""
+"""What a copy of the ledger for another tool must be able to do, and what it is told of the run."""
 
 import abc
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, ClassVar
+
+from codex_jax import config
+
+
+@dataclasses.dataclass(frozen=True)
+class Source:
+    """The run that a sink is a copy of."""
+
+    workdir: Path
+    run_id: str
+    settings: Mapping[str, Any]
+    """the nested config, as a file may hold it; sinks show it beside the curves"""
+    tags: Mapping[str, str]
+    """what is shown where runs are listed"""
+    tracking: config.Tracking
+    sizes: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    """bytes of each file of the run, by name, that are history: what was written before the sink was made"""
 
 
 class Sink(abc.ABC):
@@ -10,15 +30,45 @@ class Sink(abc.ABC):
     A sink is constructed empty: whatever an earlier process of the same run left is discarded, then the writer replays
     the repaired ledger into it and goes on with live rows. So after a resume it agrees with the ledger, whatever was
     lost or written too much. One thread calls all methods of a sink. Any of them may raise: the sink is then dropped.
+
+    What a tool has no place for, its sink leaves out: histograms, figures and artifacts unless it says otherwise.
+    `time` is in seconds since 1970.
     """
+
+    package: ClassVar[str] = ""
+    """the one that must be installed for it"""
+
+    @abc.abstractmethod
+    def __init__(self, source: Source) -> None:
+        """Make it empty."""
+
+    @classmethod
+    def address(cls, tracking: config.Tracking) -> str:
+        """Return where it would send the run if that is not this machine, '' if it is; ConfigError for wrong settings.
+
+        Nothing may be imported or asked for it.
+        """
+        return ""
 
     @abc.abstractmethod
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
-        """Take one row of metrics; a value that was not finite is nan. `time` is in seconds since 1970."""
+        """Take one row of metrics; a value that was not finite is nan."""
 
     @abc.abstractmethod
     def text(self, step: int, name: str, text: str, time: float) -> None:
         """Take one sample of text."""
+
+    def histogram(self, step: int, name: str, edges: Sequence[float], counts: Sequence[int], time: float) -> None:
+        """Take a histogram: `counts[i]` values lie between `edges[i]` and `edges[i + 1]`."""
+        return
+
+    def figure(self, step: int, name: str, path: Path, time: float) -> None:
+        """Take a picture, a PNG file of the run directory."""
+        return
+
+    def artifact(self, step: int, name: str, path: Path, time: float) -> None:
+        """Take a file of the run directory; one of the same name takes the place of the one before."""
+        return
 
     @abc.abstractmethod
     def flush(self) -> None:

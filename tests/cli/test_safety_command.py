@@ -4,9 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+import small_writer
 
 from codex_jax.errors import AssetError
-from codex_jax.tracking import writer
 
 
 pytestmark = pytest.mark.security
@@ -121,7 +121,7 @@ def test_explain_tells_rules_and_what_becomes_of_the_text(run) -> None:
 
 
 def test_audit_counts_decisions_and_names_the_line_that_does_not_follow(run, tmp_path: Path) -> None:
-    with writer.Writer(tmp_path / "run", run_id="r1", resume_step=0, sinks={}) as made:
+    with small_writer.bare(tmp_path / "run") as made:
         made.event("run.started", 0, {})
         made.event("safety.bypass_enabled", 0, {"reason": "a drill"})
         for rule in ("email", "email", "github-token"):
@@ -136,4 +136,4 @@ def test_audit_counts_decisions_and_names_the_line_that_does_not_follow(run, tmp
     assert broken.code == 3 and "line 4 does not follow from the lines before it" in broken.err
     assert json.loads(run("audit", "run", "--json").out)["broken_line"] == 4
     with pytest.raises(AssetError, match="line 4 does not follow"):
-        writer.Writer(tmp_path / "run", run_id="r1", resume_step=1, sinks={})
+        small_writer.bare(tmp_path / "run", resume_step=1)

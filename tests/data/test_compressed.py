@@ -14,11 +14,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+import small_writer
 import stores
 import zstandard
 from corpora import TOKENIZER, opened, resolve, text, write_jsonl
 
-from codex_jax import cache, config, console
+from codex_jax import cache, console
 from codex_jax.cli import app
 from codex_jax.data import corpus as corpora_of
 from codex_jax.data import layout, pipeline, plan
@@ -463,10 +464,7 @@ def child(path: Path) -> tuple[int, ...]:
 
 def test_lost_rest_of_a_file_is_said_at_the_terminal_and_in_the_ledger(tmp_path: Path, capsys: Any) -> None:
     path, _ = broken(tmp_path, ".gz", "torn")
-    settings = settings_for(path)
-    with writer.open_writer(
-        tmp_path, run_id="r", resume_step=0, tracking=settings.tracking, settings=config.to_dict(settings), tags={}
-    ) as made:
+    with small_writer.bare(tmp_path) as made:
         accounts.write_exceptions(made, 1, "train", read(path)[1])
     (row,) = [row for row in ledger.read(tmp_path / ledger.EVENTS) if row["event"] == "data.quarantined"]
     assert row["reason"] in capsys.readouterr().err and "the rest of the file is not read, " in row["reason"]

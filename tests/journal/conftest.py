@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import small_writer
 
 from codex_jax.tracking.writer import Writer
 
@@ -11,5 +12,5 @@ from codex_jax.tracking.writer import Writer
 @pytest.fixture
 def writer(tmp_path: Path) -> Iterator[Writer]:
     """A writer without sinks, in `tmp_path`."""
-    with Writer(tmp_path, run_id="r", resume_step=0, sinks={}) as made:
+    with small_writer.bare(tmp_path, run_id="r") as made:
         yield made

@@ -5,11 +5,11 @@ import random
 from pathlib import Path
 
 import pytest
+import small_writer
 
 from codex_jax.errors import AssetError, TrainingStopped
 from codex_jax.tracking import charts, report, report_facts
 from codex_jax.tracking.curves import Curve
-from codex_jax.tracking.writer import Writer
 
 
 pytestmark = pytest.mark.infra
@@ -60,7 +60,7 @@ def write(workdir: Path) -> Path:
 def write_run(workdir, *, evil="plain", finish=True):
     settings = {"model": {"name": evil, "num_layers": 2, "width": 64}, "run": {"seed": 1}}
     origin = {"model.name": evil, "model.num_layers": "default", "model.width": "default", "run.seed": "command line"}
-    with Writer(workdir, run_id=f"run {evil}", resume_step=0, sinks={}) as writer:
+    with small_writer.bare(workdir, run_id=f"run {evil}") as writer:
         writer.event("run.started", 0, {"config_digest": evil, "parameters": 124_439_808, "devices": [evil]})
         writer.scalars(0, "baseline", {"unigram_entropy": 6.125})
         for step in range(1, 101):
@@ -111,7 +111,7 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
 
 
 def test_a_run_that_has_only_started_has_a_report(tmp_path):
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
+    with small_writer.bare(tmp_path) as writer:
         writer.event("run.started", 0, {})
     words = Page(write(tmp_path).read_text()).words
     assert "not finished" in words
@@ -119,7 +119,7 @@ def test_a_run_that_has_only_started_has_a_report(tmp_path):
 
 
 def test_an_empty_run_directory_has_a_report_and_a_foreign_one_has_none(tmp_path):
-    Writer(tmp_path, run_id="r1", resume_step=0, sinks={}).close("finished")
+    small_writer.bare(tmp_path).close("finished")
     assert "no rows yet" in write(tmp_path).read_text()
     with pytest.raises(AssetError, match="missing"):
         write(tmp_path.parent)
@@ -154,7 +154,7 @@ def test_a_start_says_only_what_is_news(tmp_path):
     made_with = {"commit": "fadb2f52a2b546d6b22a", "dirty": False, "versions": {"jax": "0.9", "flax": "0.12"}}
     now = {**made_with, "dirty": True, "versions": {"jax": "0.10", "flax": "0.12"}, "tokenizer": {"kind": "hf"}}
     refused = {"from_step": 4, "skipped": [[8, "meta.json: missing"]]}
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
+    with small_writer.bare(tmp_path) as writer:
         writer.event("run.started", 0, made_with)
         writer.event("run.resumed", 4, {**refused, **made_with})
         writer.event("run.resumed", 4, {"from_step": 4, "skipped": [], **now})
@@ -171,12 +171,12 @@ def test_a_start_says_only_what_is_news(tmp_path):
 def test_time_at_work_leaves_out_the_pause_before_a_resume(tmp_path, monkeypatch):
     now = [1000.0]
     monkeypatch.setattr("codex_jax.tracking.ledger.time.time", lambda: now[0])
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
+    with small_writer.bare(tmp_path) as writer:
         writer.event("run.started", 0, {})
         now[0] += 60
         writer.scalars(1, "train", {"loss": 1.0})
     now[0] += 86_400
-    with Writer(tmp_path, run_id="r1", resume_step=1, sinks={}) as writer:
+    with small_writer.bare(tmp_path, resume_step=1) as writer:
         writer.event("run.resumed", 1, {"from_step": 1, "skipped": []})
         now[0] += 23
         writer.scalars(2, "train", {"loss": 1.0})
@@ -213,7 +213,7 @@ def test_smoothing_keeps_a_constant_and_the_first_value():
 
 
 def test_values_that_are_not_finite_are_counted_not_drawn(tmp_path):
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={}) as writer:
+    with small_writer.bare(tmp_path) as writer:
         for step in range(1, 5):
             writer.scalars(step, "train", {"loss": math.inf if step == 2 else 1.0})
     text = write(tmp_path).read_text()

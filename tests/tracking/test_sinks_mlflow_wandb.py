@@ -14,18 +14,15 @@ from codex_jax.tracking import ledger
 pytestmark = [pytest.mark.infra, pytest.mark.slow]
 
 RUN = """
-import sys
+import dataclasses, sys
 from pathlib import Path
-from codex_jax import config
-from codex_jax.tracking.writer import open_writer
+import small_writer
+from codex_jax.tracking import multi_writer, registry
 
 workdir, sink, last, resume_step, shift = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-settings = config.default().to_dict()
-settings["train"]["num_steps"] += shift
-settings["tracking"] = {name: {"enabled": name == sink} for name in settings["tracking"]}
-made = config.resolve(settings)
-given = {"tracking": made.tracking, "settings": settings, "tags": {"safety.bypass": "a drill"}}
-with open_writer(workdir, run_id="r-1", resume_step=resume_step, **given) as writer:
+source = small_writer.source(workdir, {f"{sink}.enabled": True}, run_id="r-1", tags={"safety.bypass": "a drill"})
+source.settings["train"]["num_steps"] += shift
+with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_step=resume_step) as writer:
     for step in range(resume_step + 1, last + 1):
         writer.scalars(step, "train", {"loss": 8 / step + shift, "grad_norm": float("nan") if step == 2 else 1.0})
         writer.text(step, "default", f"sample {step} \\N{SNOWMAN}")
@@ -49,7 +46,8 @@ print(json.dumps([[run.info.run_id for run in runs], *facts]))
 
 def environment():
     # MLflow turns its telemetry off where it sees these: a test would pass without our doing.
-    return {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
+    return {**clean, "PYTHONPATH": os.pathsep.join(sys.path)}
 
 
 def python(program, *arguments):

@@ -1,39 +1,26 @@
 import csv
 import math
+import os
 import subprocess
 import sys
 import threading
 import time
 
 import pytest
+import small_writer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from codex_jax import config
 from codex_jax.errors import Interrupted
 from codex_jax.tracking import guard, ledger
 from codex_jax.tracking.sink import Sink
-from codex_jax.tracking.writer import Writer, open_writer
+from codex_jax.tracking.writer import Writer
 
 
 pytestmark = pytest.mark.infra
 
 
-def tracking(*enabled):
-    settings = config.default().to_dict()
-    settings["tracking"] = {name: {"enabled": name in enabled} for name in settings["tracking"]}
-    return config.resolve(settings)
-
-
 def open_run(workdir, *sinks, resume_step=0):
-    settings = tracking(*sinks)
-    return open_writer(
-        workdir,
-        run_id="r1",
-        resume_step=resume_step,
-        tracking=settings.tracking,
-        settings=config.to_dict(settings),
-        tags={},
-    )
+    return small_writer.switched_on(workdir, {f"{name}.enabled": True for name in sinks}, resume_step=resume_step)
 
 
 def write_steps(writer, first, last, shift=0.0):
@@ -126,9 +113,10 @@ def test_a_switched_off_sink_leaves_no_file(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == [ledger.EVENTS, ledger.METRICS]
 
 
-def test_a_sink_must_implement_every_method():
+@pytest.mark.parametrize("interface", [Sink, Writer])
+def test_an_interface_cannot_be_made(interface):
     with pytest.raises(TypeError, match="abstract"):
-        Sink()
+        interface()
 
 
 class Recording(Sink):
@@ -153,18 +141,28 @@ class Recording(Sink):
         self.status = status
 
 
-def write_to(workdir, sinks, *, close_secs=10.0):
-    return Writer(
-        workdir,
-        run_id="r1",
-        resume_step=0,
-        sinks={name: (lambda sink=sink: sink) for name, sink in sinks.items()},
-        close_secs=close_secs,
-    )
+def kind_of(sink):
+    """Return a class of sinks that are `sink`."""
+
+    class Kind(Recording):
+        def __init__(self, source):
+            self.__dict__ = sink.__dict__
+
+    return Kind
+
+
+def write_to(workdir, sinks, *, resume_step=0, close_secs=10.0):
+    kinds = {name: kind_of(sink) for name, sink in sinks.items()}
+    return small_writer.bare(workdir, kinds, resume_step=resume_step, close_secs=close_secs)
 
 
 def fail():
     raise OSError("no route to anywhere")
+
+
+class Unopenable(Recording):
+    def __init__(self, source):
+        fail()
 
 
 def test_a_raising_sink_is_dropped_with_one_event_and_the_others_get_every_row(tmp_path, caplog):
@@ -182,7 +180,7 @@ def test_a_raising_sink_is_dropped_with_one_event_and_the_others_get_every_row(t
 
 def test_a_sink_that_cannot_open_is_dropped_and_does_not_delay_the_end(tmp_path):
     started = time.monotonic()
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={"bad": fail}) as writer:
+    with small_writer.bare(tmp_path, {"bad": Unopenable}) as writer:
         writer.scalars(1, "train", {"loss": 1.0})
     assert time.monotonic() - started < 5
     assert len(events_of(tmp_path, "sink.degraded")) == 1
@@ -192,7 +190,7 @@ def test_what_a_sink_says_of_its_failure_is_written_as_a_file_may_hold_it(tmp_pa
     def shown(value):
         return {**value, "reason": value["reason"].replace("route", "***")}
 
-    with Writer(tmp_path, run_id="r1", resume_step=0, sinks={"bad": fail}, outward=shown) as writer:
+    with small_writer.bare(tmp_path, {"bad": Unopenable}, outward=shown) as writer:
         writer.scalars(1, "train", {"loss": 1.0})
     (event,) = events_of(tmp_path, "sink.degraded")
     assert event["reason"] == "OSError: no *** to anywhere"
@@ -262,7 +260,7 @@ def test_a_sink_gets_the_history_of_the_ledger_before_live_rows(tmp_path):
     with write_to(tmp_path, {}) as writer:
         write_steps(writer, 1, 3)
     sink = Recording()
-    with Writer(tmp_path, run_id="r1", resume_step=2, sinks={"a": lambda: sink}) as writer:
+    with write_to(tmp_path, {"a": sink}, resume_step=2) as writer:
         writer.scalars(3, "train", {"loss": 1.0})
     numbers = [(step, name) for step, name, _ in sink.rows if "/" in name]
     assert numbers[-1] == (3, "train/loss")
@@ -274,21 +272,21 @@ def test_a_sink_gets_the_history_of_the_ledger_before_live_rows(tmp_path):
 HANG = """
 import sys, threading
 from pathlib import Path
+import small_writer
 from codex_jax.tracking.sinks.csv_file import CsvSink
-from codex_jax.tracking.writer import Writer
 
 class Hanging(CsvSink):
     def scalars(self, *row):
         threading.Event().wait()
 
-workdir = Path(sys.argv[1])
-sinks = {"hanging": lambda: Hanging(workdir)}
-with Writer(workdir, run_id="r1", resume_step=0, sinks=sinks, close_secs=0.1) as writer:
+with small_writer.bare(Path(sys.argv[1]), {"hanging": Hanging}, close_secs=0.1) as writer:
     writer.scalars(1, "train", {"loss": 1.0})
 """
 
 
 def test_a_process_ends_although_a_sink_hangs_for_ever(tmp_path):
-    done = subprocess.run([sys.executable, "-c", HANG, str(tmp_path)], capture_output=True, text=True, timeout=30)
+    command = [sys.executable, "-c", HANG, str(tmp_path)]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, env=environment)
     assert done.returncode == 0, done.stderr
     assert "hanging is dropped" in done.stderr

@@ -2,9 +2,8 @@
 
 import csv
 from collections.abc import Mapping
-from pathlib import Path
 
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, Source
 
 
 COLUMNS = ("step", "split", "name", "value", "time")
@@ -13,8 +12,8 @@ COLUMNS = ("step", "split", "name", "value", "time")
 class CsvSink(Sink):
     """Writes WORKDIR/metrics.csv; numbers are written so that reading them back gives the same number."""
 
-    def __init__(self, workdir: Path) -> None:
-        self._file = open(workdir / "metrics.csv", "w", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115
+    def __init__(self, source: Source) -> None:
+        self._file = open(source.workdir / "metrics.csv", "w", encoding="utf-8", errors="replace", newline="")  # noqa: SIM115
         self._rows = csv.writer(self._file)
         self._rows.writerow(COLUMNS)
 

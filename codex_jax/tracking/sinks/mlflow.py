@@ -1,4 +1,4 @@
-"""mlflow.db: an MLflow run in a local SQLite store; `mlflow ui --backend-store-uri sqlite:///mlflow.db` shows it."""
+"""The run in MLflow: an SQLite file, which `mlflow ui --backend-store-uri sqlite:///mlflow.db` shows, or a server."""
 
 import contextlib
 import os
@@ -9,43 +9,66 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax import schema
-from codex_jax.tracking.sink import Sink
+from codex_jax import config, schema
+from codex_jax.tracking import calls
+from codex_jax.tracking.sink import Sink, Source
+from codex_jax.tracking.sinks import mlflow_address
 
 
 RUN_TAG = "codex_jax.run_id"
 BATCH = 1000  # values; the most MLflow takes in one call
+PARAMS = 100  # the most parameters
 VALUE_CHARS = 6000  # the longest parameter MLflow takes
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
+# MLflow's own are 7 tries of 120 s each: a dead server would be waited for for minutes.
+PATIENCE = {
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "5",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "0",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_JITTER": "0.1",
+    "MLFLOW_ENABLE_SYSTEM_METRICS_LOGGING": "false",
+}
 
 
 class MlflowSink(Sink):
-    """Logs to WORKDIR/mlflow.db, samples as text files in WORKDIR/mlflow; a resumed run keeps its MLflow run."""
+    """Logs to the store of `tracking.mlflow.uri`; samples, figures and files are artifacts.
 
-    def __init__(self, workdir: Path, run_id: str, settings: Mapping[str, Any], tags: Mapping[str, str]) -> None:
+    In an SQLite file a resumed run keeps its MLflow run. A server takes back nothing: there a run goes on in the one it
+    has as long as all that it holds is still true, else it is thrown into MLflow's bin and written anew.
+    """
+
+    package = "mlflow"
+
+    def __init__(self, source: Source) -> None:
         # MLflow sends usage data unless told otherwise before it is imported, and narrates how it makes tables.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+        for name, value in PATIENCE.items():
+            os.environ.setdefault(name, value)
         from mlflow import entities
         from mlflow.tracking import MlflowClient
 
-        workdir = workdir.resolve()
+        uri = mlflow_address.tracking_uri(source.tracking.mlflow.uri, source.workdir)
         self._entities = entities
         self._values: list[Any] = []
-        uri = f"sqlite:///{workdir / 'mlflow.db'}"
+        self._source, self._database = source, mlflow_address.database(uri)
         self._client = MlflowClient(uri, registry_uri=uri)
-        self._run = self._find_run(run_id) or self._create_run(run_id, workdir / "mlflow")
-        _forget(workdir / "mlflow.db", self._run)
-        shutil.rmtree(workdir / "mlflow", ignore_errors=True)
+        self._params = {name: str(value)[:VALUE_CHARS] for name, value in schema.flatten(dict(source.settings))}
+        self._run = self._emptied() or self._create_run()
         self._client.update_run(self._run, status="RUNNING")
-        for name, value in tags.items():
+        for name, value in source.tags.items():
             self._client.set_tag(self._run, name, value[:VALUE_CHARS])
-        self._log_settings(settings)
+        self._log_params()
+
+    @classmethod
+    def address(cls, tracking: config.Tracking) -> str:
+        """Return the server's address when it is on another machine."""
+        return mlflow_address.elsewhere(mlflow_address.tracking_uri(tracking.mlflow.uri, Path()))
 
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Hold back the values as split/name; they are written in batches, 50 times faster than one by one."""
         self._values += [
-            self._entities.Metric(f"{split}/{name}", float(value), int(time * 1000), step)
+            self._entities.Metric(f"{split}/{name}", float(value), round(time * 1000), step)
             for name, value in values.items()
         ]
         if len(self._values) >= BATCH // 2:
@@ -55,6 +78,14 @@ class MlflowSink(Sink):
         """Store a sample as an artifact."""
         folder = re.sub(r"[^\w-]", "_", name)
         self._client.log_text(self._run, text, f"samples/{folder}/{step:08d}.txt")
+
+    def figure(self, step: int, name: str, path: Path, time: float) -> None:
+        """Store a picture among the artifacts."""
+        self._client.log_artifact(self._run, str(path), "figures")
+
+    def artifact(self, step: int, name: str, path: Path, time: float) -> None:
+        """Store a file among the artifacts."""
+        self._client.log_artifact(self._run, str(path))
 
     def flush(self) -> None:
         """Write out the values held back."""
@@ -67,32 +98,67 @@ class MlflowSink(Sink):
         self.flush()
         self._client.set_terminated(self._run, status=STATUS[status])
 
-    def _find_run(self, run_id: str) -> str | None:
-        experiment = self._client.get_experiment_by_name("codex_jax")
+    def _emptied(self) -> str | None:
+        """Return the MLflow run of this run, which holds nothing that is not true; None when there is none."""
+        run = self._find_run()
+        if run is None:
+            return None
+        if self._database:
+            artifacts = self._artifacts(self._database) / run.info.run_id / "artifacts"
+            _forget(self._database, run.info.run_id, artifacts)
+            shutil.rmtree(artifacts, ignore_errors=True)
+        elif self._is_outdated(run):
+            self._client.delete_run(run.info.run_id)
+            return None
+        return str(run.info.run_id)
+
+    def _find_run(self) -> Any:
+        experiment = self._client.get_experiment_by_name(self._source.tracking.mlflow.experiment)
         if experiment is None:
             return None
-        runs = self._client.search_runs([experiment.experiment_id])
-        return next((run.info.run_id for run in runs if run.data.tags.get(RUN_TAG) == run_id), None)
+        wanted = f"tags.`{RUN_TAG}` = '{self._source.run_id}'"
+        return next(iter(self._client.search_runs([experiment.experiment_id], wanted)), None)
 
-    def _create_run(self, run_id: str, artifacts: Path) -> str:
-        experiment = self._client.get_experiment_by_name("codex_jax")
+    def _is_outdated(self, run: Any) -> bool:
+        """Return whether it holds a setting that was another, or a value that the ledger has forgotten.
+
+        The newest value of each name tells: what a resume forgets is younger than all that it keeps. Values that are
+        there are no harm, since MLflow takes an equal one of the same time once.
+        """
+        if any(self._params.get(name, value) != value for name, value in run.data.params.items()):
+            return True
+        newest = round(1000 * max(calls.times(self._source), default=0.0))
+        latest = self._client.get_run(run.info.run_id).data._metric_objs  # its public face has no times
+        return any(value.timestamp > newest for value in latest if not value.key.startswith("system/"))
+
+    def _create_run(self) -> str:
+        options = self._source.tracking.mlflow
+        experiment = self._client.get_experiment_by_name(options.experiment)
+        place = self._artifacts(self._database).as_uri() if self._database else None
         number = (
             experiment.experiment_id
             if experiment
-            else self._client.create_experiment("codex_jax", artifact_location=artifacts.as_uri())
+            else self._client.create_experiment(options.experiment, artifact_location=place)
         )
-        return self._client.create_run(number, tags={RUN_TAG: run_id}, run_name=run_id).info.run_id
+        tags, name = {RUN_TAG: self._source.run_id}, options.run_name or self._source.run_id
+        return str(self._client.create_run(number, tags=tags, run_name=name).info.run_id)
 
-    def _log_settings(self, settings: Mapping[str, Any]) -> None:
-        params = [
-            self._entities.Param(name, str(value)[:VALUE_CHARS]) for name, value in schema.flatten(dict(settings))
-        ]
-        for start in range(0, len(params), 100):  # the most MLflow takes in one call
-            self._client.log_batch(self._run, params=params[start : start + 100])
+    @staticmethod
+    def _artifacts(database: Path) -> Path:
+        return database.with_suffix("") if database.suffix else database.with_name(database.name + "-artifacts")
+
+    def _log_params(self) -> None:
+        params = [self._entities.Param(name, value) for name, value in self._params.items()]
+        for start in range(0, len(params), PARAMS):
+            self._client.log_batch(self._run, params=params[start : start + PARAMS])
 
 
-def _forget(path: Path, run: str) -> None:
-    """Delete the values of an MLflow run: MLflow's own interface can add points to a curve but not take them back."""
+def _forget(path: Path, run: str, artifacts: Path) -> None:
+    """Delete the values of an MLflow run: MLflow's own interface can add points to a curve but not take them back.
+
+    Its artifacts lie beside the file, which may have been moved since.
+    """
     with contextlib.closing(sqlite3.connect(path, timeout=30)) as database, database:
         for table in ("metrics", "latest_metrics", "params"):
             database.execute(f"DELETE FROM {table} WHERE run_uuid = ?", (run,))
+        database.execute("UPDATE runs SET artifact_uri = ? WHERE run_uuid = ?", (artifacts.as_uri(), run))

@@ -1,28 +1,30 @@
-"""tensorboard/: scalars, samples and settings for TensorBoard, written by tensorboardX without TensorFlow."""
+"""tensorboard/: numbers, samples, histograms, figures, settings for TensorBoard, by tensorboardX without TensorFlow."""
 
+import itertools
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, Source
 
 
 class TensorBoardSink(Sink):
     """Writes one event file into WORKDIR/tensorboard; TensorBoard holds scalars as float32."""
 
-    def __init__(self, workdir: Path, settings: Mapping[str, Any]) -> None:
+    package = "tensorboardX"
+
+    def __init__(self, source: Source) -> None:
         from tensorboardX import SummaryWriter
 
         logging.getLogger("tensorboardX.x2num").setLevel(logging.ERROR)  # it warns of every nan; the ledger lists them
-        directory = workdir / "tensorboard"
+        directory = source.workdir / "tensorboard"
         stale = list(directory.glob("events.out.tfevents.*"))
         for path in stale:
             path.unlink(missing_ok=True)
         # A TensorBoard that is looking on drops what it has read from step 0 on when the new file says so.
         self._writer = SummaryWriter(str(directory), purge_step=0 if stale else None)
-        self._writer.add_text("settings", _literal(json.dumps(settings, indent=2)), 0)
+        self._writer.add_text("settings", _literal(json.dumps(source.settings, indent=2)), 0)
 
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Add every value as the scalar split/name."""
@@ -32,6 +34,32 @@ class TensorBoardSink(Sink):
     def text(self, step: int, name: str, text: str, time: float) -> None:
         """Add a sample to the text tab."""
         self._writer.add_text(f"sample/{name}", _literal(text), step, walltime=time)
+
+    def histogram(self, step: int, name: str, edges: Sequence[float], counts: Sequence[int], time: float) -> None:
+        """Add it to the histograms tab; sums are those of values in the middle of their bucket."""
+        middles = [(low + high) / 2 for low, high in itertools.pairwise(edges)]
+        self._writer.add_histogram_raw(
+            name,
+            min=edges[0],
+            max=edges[-1],
+            num=sum(counts),
+            sum=sum(count * middle for count, middle in zip(counts, middles, strict=True)),
+            sum_squares=sum(count * middle**2 for count, middle in zip(counts, middles, strict=True)),
+            bucket_limits=list(edges[1:]),
+            bucket_counts=list(counts),
+            global_step=step,
+            walltime=time,
+        )
+
+    def figure(self, step: int, name: str, path: Path, time: float) -> None:
+        """Add the file as it is to the images tab."""
+        from tensorboardX.proto.summary_pb2 import Summary
+
+        content = path.read_bytes()
+        width, height = (int.from_bytes(content[place : place + 4], "big") for place in (16, 20))  # PNG's first chunk
+        image = Summary.Image(height=height, width=width, colorspace=4, encoded_image_string=content)
+        summary = Summary(value=[Summary.Value(tag=name, image=image)])
+        self._writer.file_writer.add_summary(summary, step, time)
 
     def flush(self) -> None:
         """Write out the events."""

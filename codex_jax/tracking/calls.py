@@ -1,0 +1,65 @@
+"""From rows of the ledger to calls of a sink: the same for a row that was just written and for one of long ago."""
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from codex_jax import digest
+from codex_jax.tracking import ledger
+from codex_jax.tracking.sink import Source
+
+
+# What the machine was at: rows of numbers that depend on the time, so they are no part of the ledger.
+SYSTEM = "system.ndjson"
+
+Call = tuple[str, tuple[Any, ...]]  # a method of Sink and its arguments
+
+
+def history(source: Source) -> Iterator[Call]:
+    """Yield what the run's files held when `source.sizes` were taken, in the order of each; all of it without sizes."""
+    workdir, sizes = source.workdir, source.sizes
+    for row in ledger.read(workdir / ledger.METRICS, until=sizes.get(ledger.METRICS)):
+        yield scalars(row)
+    if (workdir / SYSTEM).exists():
+        for row in ledger.read(workdir / SYSTEM, until=sizes.get(SYSTEM)):
+            yield scalars({**row, "split": "system"})
+    for row in ledger.read(workdir / ledger.EVENTS, until=sizes.get(ledger.EVENTS)):
+        if call := of_event(workdir, row):
+            yield call
+
+
+def times(source: Source) -> Iterator[float]:
+    """Yield when each row of metrics was written that is history."""
+    for row in ledger.read(source.workdir / ledger.METRICS, until=source.sizes.get(ledger.METRICS)):
+        yield row["time"]
+
+
+def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
+    """Return the call for an event; None for one that is the ledger's alone.
+
+    So is a file that is no longer what it was: a later event has what took its place.
+    """
+    step, time = row["step"], row["time"]
+    match row["event"]:
+        case "sample":
+            return text(row)
+        case "histogram":
+            return "histogram", (step, row["name"], row["edges"], row["counts"], time)
+        case kind if kind in ledger.FILES:
+            path = workdir / row["file"]
+            if path.is_file() and digest.of_file(path) == row["sha256"]:
+                return kind, (step, row["name"], path, time)
+    return None
+
+
+def scalars(row: Mapping[str, Any]) -> Call:
+    """Return the call for a row of metrics."""
+    values = {name: float("nan") if value is None else value for name, value in row["metrics"].items()}
+    return "scalars", (row["step"], row["split"], values, row["time"])
+
+
+def text(row: Mapping[str, Any]) -> Call:
+    """Return the call for a sample."""
+    # A lone surrogate is legal in the ledger's JSON and in nothing that encodes to UTF-8.
+    shown = row["text"].encode("utf-8", "replace").decode("utf-8")
+    return "text", (row["step"], row["name"], shown, row["time"])
