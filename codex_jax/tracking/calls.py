@@ -45,7 +45,7 @@ def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
             return text(row)
         case "histogram":
             return "histogram", (step, row["name"], row["edges"], row["counts"], time)
-        case kind if kind in ledger.FILES:
+        case ledger.FIGURE | ledger.ARTIFACT as kind:
             path = workdir / row["file"]
             if path.is_file() and digest.of_file(path) == row["sha256"]:
                 return kind, (step, row["name"], path, time)
