@@ -1,13 +1,10 @@
 """report.html: what a run did, on one page that opens anywhere and asks no network for anything."""
 
-import json
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from codex_jax import atomic
-from codex_jax.errors import AssetError
+from codex_jax import atomic, rundir
 from codex_jax.tracking import report_history, report_sections
 from codex_jax.tracking.report_facts import Facts
 
@@ -36,7 +33,7 @@ def write_report(workdir: Path, facts: Facts) -> Path:
     config.json and provenance.json may be absent. Raises AssetError when one is damaged, TrainingStopped when the page
     cannot be written.
     """
-    config = _read_json(workdir / "config.json")
+    config = rundir.read_record(workdir / "config.json")
     settings, origin = config.get("settings", {}), config.get("origin", {})
     body = [
         report_sections.header(facts, settings),
@@ -46,7 +43,7 @@ def write_report(workdir: Path, facts: Facts) -> Path:
         report_sections.data(facts),
         report_history.history(facts),
         report_sections.configuration(settings, origin),
-        report_sections.provenance(_read_json(workdir / "provenance.json")),
+        report_sections.provenance(rundir.read_record(workdir / "provenance.json")),
     ]
     page = PAGE.format(
         title=escape(f"{facts.run_id} · codex_jax"),
@@ -57,15 +54,3 @@ def write_report(workdir: Path, facts: Facts) -> Path:
     with atomic.replacing(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise AssetError(f"{path} is damaged: {error}. Move it away to make the report without it") from None
-    if not isinstance(value, dict):
-        raise AssetError(f"{path} is damaged: it holds no object. Move it away to make the report without it")
-    return value

@@ -3,6 +3,7 @@
 import bisect
 import collections
 import dataclasses
+import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,11 @@ class Facts:
     peak_rss_bytes: int = 0
     """the most that any process of the run has said it took"""
     clock: Clock = dataclasses.field(default_factory=Clock)
+
+
+def moment(time: float) -> str:
+    """Return seconds since 1970 as a date and time in UTC."""
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def collect(workdir: Path) -> Facts:

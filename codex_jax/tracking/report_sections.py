@@ -1,6 +1,5 @@
 """The parts of report.html, each from plain values to HTML with everything escaped."""
 
-import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -9,7 +8,7 @@ from typing import Any
 from codex_jax import schema
 from codex_jax.tracking import charts, progress
 from codex_jax.tracking.charts import Series
-from codex_jax.tracking.report_facts import Facts
+from codex_jax.tracking.report_facts import Facts, moment
 
 
 SAMPLE_CHARS = 4000
@@ -165,11 +164,6 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     cells = ("".join(map(_cell, names, row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def moment(time: float) -> str:
-    """Return seconds since 1970 as a date and time in UTC."""
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _cell(name: str, value: Any) -> str:
