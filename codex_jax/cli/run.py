@@ -9,7 +9,8 @@ from codex_jax import amounts, changes, overrides, rundir, schema
 from codex_jax.cli import layout, run_facts
 from codex_jax.console import say, warn
 from codex_jax.errors import ConfigError, Found
-from codex_jax.tracking import comparison
+from codex_jax.tracking import comparison, report_facts, report_side
+from codex_jax.tracking import report as reporting
 
 
 @click.group(cls=layout.Group)
@@ -31,6 +32,25 @@ def show(run: Path, as_json: bool) -> None:
         if table := list(listed):
             say(f"\n{title}")
             layout.say_rows(table)
+
+
+@run.command()
+@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="The page; of one run RUN/report.html.")
+def report(runs: tuple[Path, ...], output: Path | None) -> None:
+    """Write the page of a run anew, or one with several side by side.
+
+    It opens without network. Of several: curves over each other, settings that
+    differ, and results.
+    """
+    if len(runs) == 1:
+        rundir.read_settings(runs[0])  # says when it is no run
+        made = reporting.write_report(runs[0], report_facts.collect(runs[0]), output)
+    elif output is None:
+        raise ConfigError("name the page for several runs: -o FILE.html")
+    else:
+        made = report_side.write(runs, output)
+    say(str(made))
 
 
 @run.command()

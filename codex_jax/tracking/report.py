@@ -5,7 +5,7 @@ from importlib import resources
 from pathlib import Path
 
 from codex_jax import atomic, rundir
-from codex_jax.tracking import report_history, report_sections
+from codex_jax.tracking import report_charts, report_history, report_sections
 from codex_jax.tracking.report_facts import Facts
 
 
@@ -27,8 +27,8 @@ PAGE = """<!doctype html>
 """
 
 
-def write_report(workdir: Path, facts: Facts) -> Path:
-    """Write WORKDIR/report.html from the facts of its ledger and the files beside it, and return its path.
+def write_report(workdir: Path, facts: Facts, path: Path | None = None) -> Path:
+    """Write WORKDIR/report.html, or `path`, from the facts of a ledger and the files beside it, and return its path.
 
     config.json and provenance.json may be absent. Raises AssetError when one is damaged, TrainingStopped when the page
     cannot be written.
@@ -38,19 +38,25 @@ def write_report(workdir: Path, facts: Facts) -> Path:
     body = [
         report_sections.header(facts, settings),
         report_sections.headlines(facts),
-        report_sections.curves(facts),
+        report_charts.curves(facts),
+        report_charts.evaluations(facts),
         report_sections.samples(facts),
         report_sections.data(facts),
+        report_charts.system(facts),
         report_history.history(facts),
         report_sections.configuration(settings, origin),
         report_sections.provenance(rundir.read_record(workdir / "provenance.json")),
     ]
+    return write_page(path or workdir / "report.html", facts.run_id, body)
+
+
+def write_page(path: Path, title: str, body: list[str]) -> Path:
+    """Write a page of these parts whole or not at all, and return its path."""
     page = PAGE.format(
-        title=escape(f"{facts.run_id} · codex_jax"),
+        title=escape(f"{title} \N{MIDDLE DOT} codex_jax"),
         style=resources.files("codex_jax.tracking").joinpath("report.css").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
     )
-    path = workdir / "report.html"
     with atomic.replacing(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path

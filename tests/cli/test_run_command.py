@@ -176,3 +176,18 @@ def test_reproduce_refuses_what_it_cannot_do(
     make(tmp_path / "a", ROWS)
     done = command("run", "reproduce", *arguments)
     assert done.code == code and says in done.err
+
+
+def test_report_is_written_for_one_run_or_for_several(tmp_path: Path, command: "Command") -> None:
+    for name in ("a", "b"):
+        make(tmp_path / name, ROWS)
+        Ledger(tmp_path / name, run_id=name, resume_step=2).close()
+    done = command("run", "report", "a")
+    assert (done.code, done.out) == (0, "a/report.html\n") and (tmp_path / "a" / "report.html").is_file()
+    done = command("run", "report", "a", "b", "-o", "both.html")
+    assert (done.code, done.out) == (0, "both.html\n")
+    assert "2 runs side by side" in (tmp_path / "both.html").read_text()
+    assert command("run", "report", "a", "b").code == 2
+    assert command("run", "report", "nowhere").code == 3
+    assert command("run", "report", "a", "nowhere", "-o", "page.html").code == 3
+    assert not (tmp_path / "page.html").exists()
