@@ -16,8 +16,9 @@ SMALL = (
     ("train/grad_norm", "Gradient norm", "before clipping"),
     ("speed/tokens_per_sec", "Speed", "tokens a second"),
     ("train/param_norm", "Parameter norm", ""),
-    ("speed/mfu", "Model FLOPs utilisation", "share of the peak"),
+    ("speed/mfu", "MFU", "share of the peak in use"),
 )
+EXACT = ("train/learning_rate", "validation/loss")  # smoothing would only bend them
 ALWAYS = 3  # of them are there without a value, too
 # Endings of names, what they are shown as, and what one unit of that is.
 _UNITS = {
@@ -47,7 +48,7 @@ def curves(facts: Facts) -> str:
     drawn = wide("Loss", unit, loss, note)
     for number, (name, title, unit) in enumerate(SMALL):
         if number < ALWAYS or facts.curves[name].last:
-            drawn += small(title, unit, with_smoothing(facts.curves[name], "train", title))
+            drawn += small(title, unit, lines(name, facts.curves[name], "train", title))
     return report_sections.section("Curves", choice() + f"<div class=charts>{drawn}</div>")
 
 
@@ -63,38 +64,38 @@ def choice() -> str:
 
 def smoothed(label: str, look: str, curve: Curve) -> list[Series]:
     """Return a curve in each smoothing; the first has the label, since only one of them is shown."""
-    lines: list[Series] = []
+    made: list[Series] = []
     for number, share in enumerate(SMOOTHINGS.values()):
         if share:
-            lines.append(Series("" if lines else label, f"{look} smooth-{number}", curve.smoothed(share)))
-    return lines
+            made.append(Series("" if made else label, f"{look} smooth-{number}", curve.smoothed(share)))
+    return made
 
 
-def with_smoothing(curve: Curve, look: str, label: str) -> list[Series]:
-    """Return a curve as it is, paler, and in each smoothing; where it is too short for that, as it is alone."""
+def lines(name: str, curve: Curve, look: str, label: str) -> list[Series]:
+    """Return a curve as it is, paler, and in each smoothing; one that is short or has no noise as it is alone."""
     points = curve.points()
-    if len(points) < 20 or len({value for _, value in points}) == 1:
-        return [Series(label, look, points)]
+    if len(points) < 20 or name in EXACT:
+        return [Series(label, look, points, dots=name == "validation/loss")]
     return [Series("", f"{look} raw", points), *smoothed(label, look, curve)]
 
 
-def wide(title: str, unit: str, lines: Sequence[Series], note: str = "") -> str:
+def wide(title: str, unit: str, series: Sequence[Series], note: str = "") -> str:
     """Return a chart over the whole width, drawn anew for narrow screens."""
     label = f"{title} in {unit}, by step" if unit else f"{title}, by step"
     drawn = [
-        charts.line_chart(lines, label=label, width=width, height=height, from_zero=False)
+        charts.line_chart(series, label=label, width=width, height=height, from_zero=False)
         for width, height in ((960, 340), (360, 280))
     ]
     return (
-        f"<figure class=wide><figcaption>{title} <span class=muted>{unit}</span></figcaption>{charts.legend(lines)}"
+        f"<figure class=wide><figcaption>{title} <span class=muted>{unit}</span></figcaption>{charts.legend(series)}"
         f"<div class=desktop>{drawn[0]}</div><div class=phone>{drawn[1]}</div>"
         f"<p class=muted>{note}</p></figure>"
     )
 
 
-def small(title: str, unit: str, lines: Sequence[Series], *, from_zero: bool = True) -> str:
+def small(title: str, unit: str, series: Sequence[Series], *, from_zero: bool = True) -> str:
     """Return a chart of a third of the width."""
-    drawn = charts.line_chart(lines, label=f"{title}, by step", width=360, height=220, from_zero=from_zero)
+    drawn = charts.line_chart(series, label=f"{title}, by step", width=360, height=220, from_zero=from_zero)
     return f"<figure><figcaption>{title} <span class=muted>{unit}</span></figcaption>{drawn}</figure>"
 
 
@@ -106,7 +107,7 @@ def evaluations(facts: Facts) -> str:
     names = list(dict.fromkeys(name for row in rows for name in row["metrics"]))
     cells = [
         (
-            row["step"],
+            f"{row['step']:,}",
             *("" if (value := row["metrics"].get(name)) is None else _figure(name, value) for name in names),
             "best" if facts.best and row["step"] == facts.best["step"] else "",
         )

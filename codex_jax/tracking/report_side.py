@@ -1,5 +1,6 @@
 """Several runs on one page: their curves in one chart, the settings that differ, and the results side by side."""
 
+import re
 from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
@@ -19,6 +20,9 @@ _CURVES = (
     ("train/grad_norm", "Gradient norm", "before clipping"),
     ("speed/tokens_per_sec", "Speed", "tokens a second"),
 )
+# Of provenance.json what is in every run its own, or follows from another part.
+_ASIDE = ("argv", "digests.config", "git.diff.file", "git.diff.bytes", "git.diff.cut", "git.diff.redacted")
+_HEX = re.compile("[0-9a-f]{32,}")
 
 
 class Side(NamedTuple):
@@ -87,10 +91,7 @@ def _curves(sides: Sequence[Side]) -> str:
 
 
 def _lines(side: Side, name: str) -> list[Series]:
-    curve = side.facts.curves[name]
-    if name == "validation/loss":
-        return [Series(side.name, side.look, curve.points(), dots=True)]
-    return report_charts.with_smoothing(curve, side.look, side.name)
+    return report_charts.lines(name, side.facts.curves[name], side.look, side.name)
 
 
 def _results(sides: Sequence[Side]) -> str:
@@ -107,7 +108,7 @@ def _settings(sides: Sequence[Side]) -> str:
     rows = [
         (
             name if changes.decides(name) else f"{name} (decides no number)",
-            *("" if name not in side.settings else schema.shown(side.settings[name]) for side in sides),
+            *("" if name not in side.settings else _text(side.settings[name]) for side in sides),
         )
         for name in unlike
     ]
@@ -118,15 +119,21 @@ def _settings(sides: Sequence[Side]) -> str:
 
 def _digests(sides: Sequence[Side]) -> str:
     flat = [dict(schema.flatten(side.record)) for side in sides]
-    names = dict.fromkeys(name for one in flat for name in one if not name.startswith(("argv", "digests.config")))
+    names = dict.fromkeys(name for one in flat for name in one if not name.startswith(_ASIDE))
     rows = [
-        (name, *(schema.shown(one.get(name)) for one in flat))
+        (name, *(_text(one.get(name)) for one in flat))
         for name in names
         if len({str(one.get(name)) for one in flat}) > 1
     ]
     if not rows:
         return report_sections.section("Provenance", "<p class=empty>The same code, versions, machine and data.</p>")
     return report_sections.section("Provenance that differs", report_sections.table(("what", *_names(sides)), rows))
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:12] if _HEX.fullmatch(value) else value
+    return f"{value:.6g}" if isinstance(value, float) else schema.shown(value)
 
 
 def _names(sides: Sequence[Side]) -> list[str]:
