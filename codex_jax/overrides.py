@@ -1,6 +1,7 @@
 """From a config file and a command line to settings, with the origin of every value."""
 
 import importlib.util
+import json
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -76,7 +77,8 @@ def parse(arguments: Sequence[str], flags: Sequence[str]) -> list[tuple[str, str
 def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config, dict[str, str]]:
     """Read the file of `FILE[:ARGUMENT][,key=value]`, apply overrides, and return the config and each value's origin.
 
-    The file is Python and is executed; without a spec it is the defaults that are changed. Raises ConfigError.
+    The file is Python and is executed, or the config.json of a run; without a spec it is the defaults that are changed.
+    Raises ConfigError.
     """
     path, argument, inline = split(spec)
     given = dict(schema.flatten(_read_file(path, argument) if spec else config.default().to_dict()))
@@ -107,6 +109,8 @@ def _read_text(text: str, kind: type) -> Any:
 def _read_file(path: Path, argument: str) -> dict[str, Any]:
     if not path.is_file():
         raise ConfigError(f"config file {path} does not exist")
+    if path.suffix == ".json":
+        return _read_run(path, argument)
     spec = importlib.util.spec_from_file_location("_codex_jax_config", path)
     if spec is None or spec.loader is None:
         raise ConfigError(f"config file {path} is not a Python file")
@@ -121,3 +125,15 @@ def _read_file(path: Path, argument: str) -> dict[str, Any]:
         raise
     except Exception as error:  # the file is the user's own program: whatever it raises is a wrong config
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
+
+
+def _read_run(path: Path, argument: str) -> dict[str, Any]:
+    """Return the settings of a run; what its version did not know yet is at its default, as it was then."""
+    if argument:
+        raise ConfigError(f"{path} has the settings of one run: leave out :{argument}")
+    try:
+        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
+        written = {name: tuple(value) if isinstance(value, list) else value for name, value in schema.flatten(settings)}
+        return {**dict(schema.flatten(config.default().to_dict())), **written}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(f"{path} is not the config.json of a run ({type(error).__name__}: {error})") from error

@@ -133,6 +133,19 @@ def read_settings(workdir: Path) -> dict[str, Any]:
         raise AssetError(f"{path} is damaged ({type(error).__name__}: {error})") from error
 
 
+def read_record(path: Path) -> dict[str, Any]:
+    """Return the object that a JSON file of a run holds, {} where there is none; AssetError when it is damaged."""
+    if not path.exists():
+        return {}
+    try:
+        value = json.loads(path.read_bytes())
+    except ValueError as error:
+        raise AssetError(f"{path} is damaged: {error}. Move it away to go on without it") from None
+    if not isinstance(value, dict):
+        raise AssetError(f"{path} is damaged: it holds no object. Move it away to go on without it")
+    return value
+
+
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON file whole or not at all."""
     with atomic.replacing(path) as file:

@@ -1,6 +1,7 @@
 """What is installed: one version everywhere, a whole wheel, and commands that start before jax does."""
 
 import importlib.metadata
+import json
 import re
 import subprocess
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import codex_jax
+from codex_jax import digest
+from codex_jax.tracking import provenance
 
 
 pytestmark = pytest.mark.infra
@@ -62,6 +65,37 @@ def test_default_policy_is_in_force_where_only_the_wheel_is_installed(
     done = subprocess.run([sys.executable, "-c", ask], env=env, cwd=tmp_path, capture_output=True, text=True)
     assert done.stdout.startswith(str(tmp_path / "site")), done.stderr
     assert "train   redacted  Leaked API_KEY=[REDACTED:secret-value]" in done.stdout
+
+
+@pytest.mark.parametrize("kind", ["wheel", "editable"])
+def test_provenance_tells_which_installation_runs(
+    kind: str, wheel: Path, tmp_path: Path, main_env: dict[str, str]
+) -> None:
+    """Of a wheel its version and the digest of its RECORD, which is none of a checkout's git."""
+    site = tmp_path / "site"
+    source = [wheel] if kind == "wheel" else ["--no-build-isolation", "--editable", ROOT]
+    install = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-index", "--target", site]
+    subprocess.run([*install, *source], check=True, capture_output=True)
+    ask = (
+        f"import json, site; site.addsitedir({str(site)!r}); import codex_jax; from pathlib import Path\n"
+        "from codex_jax.tracking import provenance\n"
+        "code = Path(codex_jax.__file__).parent\n"
+        "print(json.dumps(provenance.collect(argv=[], digests={}, code=code)))"
+    )
+    path = str(site) if kind == "wheel" else f"{site}:{ROOT}"
+    env = {**main_env, "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", ask], env=env, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    installed = found["code"]["installed"]
+    record = next(site.glob("*.dist-info/RECORD")).read_text().encode()  # its line ends aside
+    assert (installed["kind"], installed["version"]) == (kind, codex_jax.__version__)
+    assert installed["record_sha256"] == digest.of_bytes(record)
+    assert found["versions"]["codex-jax"] == codex_jax.__version__
+    assert (found["git"] is None) == (kind == "wheel")
+    of_checkout = provenance.collect(argv=[], digests={}, code=PACKAGE)["code"]["sha256"]
+    assert found["code"]["sha256"] == of_checkout
+    assert installed["direct_url"]["url"].startswith("file://")
 
 
 def test_wheel_names_version_license_and_python(wheel: Path) -> None:

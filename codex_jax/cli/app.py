@@ -21,7 +21,7 @@ NOUNS = {
     "generate": "continue a prompt with a trained model",
     "metrics": "list, export and replay what a run has measured",
     "model": "list, show, check, download, export and merge models",
-    "run": "compare two runs",
+    "run": "show, compare and reproduce runs",
     "safety": "find secrets and personal data, and check the rules",
     "tokenizer": "list, check, show, train, use and export tokenizers",
 }

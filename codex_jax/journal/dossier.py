@@ -1,27 +1,26 @@
 """What a run says of itself when it begins and when it ends: provenance, header, baseline, table of results, report."""
 
 import contextlib
-import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
 
-from codex_jax import amounts, changes, config, rundir
+from codex_jax import amounts, changes, config
 from codex_jax.changes import Change
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
 from codex_jax.data.report import Report
 from codex_jax.errors import CodexError, Interrupted
-from codex_jax.journal import accounts
+from codex_jax.journal import accounts, surroundings
 from codex_jax.journal.recorder import Recorder
 from codex_jax.models import receipt
 from codex_jax.safety import bypass
 from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
-from codex_jax.tracking import figure, ledger, progress, provenance, report, report_facts, system
+from codex_jax.tracking import figure, ledger, progress, report, report_facts, system
 from codex_jax.tracking.sampler import Sampler
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import subtree
@@ -37,13 +36,12 @@ def open_run(
     mixture: Mixture,
     digests: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Write provenance.json and the tokenizer, and tell the user what is trained on what.
+    """Write provenance.json with what goes with it, and the tokenizer, and tell the user what is trained on what.
 
     `digests` are those of settings, data, tokenizer, policy and, where there are any, weights. Returns what the first
     event of each process carries, since provenance.json tells of the latest one only.
     """
-    record = guard.outward(provenance.collect(argv=sys.argv, digests=digests, code=Path(__file__).parent))
-    rundir.write_json(workdir / "provenance.json", record)
+    record = surroundings.write(workdir, settings, guard, digests)
     tokenizer.save(workdir / "tokenizer")
     devices = jax.devices()
     model = settings.model
@@ -63,10 +61,14 @@ def open_run(
         say(f"data       {name}{part.corpus.source}, {size}{share}")
     say(f"devices    {len(devices)} x {devices[0].device_kind}, workdir {workdir}")
     bypass.announce(guard.bypass)
+    git = record["git"] or {}
     return {
         "config_digest": digests["config"],
-        "commit": (record["git"] or {}).get("commit"),
-        "dirty": (record["git"] or {}).get("dirty"),
+        "commit": git.get("commit"),
+        "dirty": git.get("dirty"),
+        "diff": (git.get("diff") or {}).get("sha256"),
+        "code": record["code"]["sha256"],
+        "hardware": record["hardware"]["fingerprint"],
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
         "parameters": parameters,
@@ -171,8 +173,9 @@ def _record_bypass(writer: Writer, made_with: Mapping[str, Any], step: int) -> N
 
 def hand_over(writer: Writer, workdir: Path, step: int) -> None:
     """Let the copies have what tells how the run was made."""
-    for name in ("config.json", "provenance.json"):
-        writer.artifact(step, name, workdir / name)
+    for name in ("config.json", "provenance.json", surroundings.PACKAGES, surroundings.DIFF):
+        if (workdir / name).exists():
+            writer.artifact(step, name, workdir / name)
 
 
 def name_sampler(sampler: Sampler) -> dict[str, Any]:

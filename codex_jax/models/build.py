@@ -1,5 +1,6 @@
 """From the model section of the config to a graph definition and the shapes of its parameters."""
 
+import contextlib
 import dataclasses
 import json
 import math
@@ -13,7 +14,7 @@ import jax.numpy as jnp
 from flax import nnx
 
 from codex_jax import config, trees
-from codex_jax.errors import ConfigError
+from codex_jax.errors import CodexError, ConfigError
 from codex_jax.models import attention, catalogue, classes, layers, origin
 from codex_jax.models.architecture import Architecture, Treatment
 from codex_jax.models.families import bert, gemma3, gpt2, llama, mistral, qwen
@@ -164,7 +165,7 @@ def decided(settings: config.Config) -> config.Config:
     model = dataclasses.replace(
         settings.model,
         weights=str(weights) if weights else "",
-        architecture=json.dumps(published, sort_keys=True),
+        architecture=json.dumps(_least(settings.model.architecture, family, published, shape), sort_keys=True),
         compute_dtype=compute_dtype(settings.model.compute_dtype).name,
         ending=shape.ending if family.endings else "",
         **{name: getattr(shape, name) for name in family.sizes},
@@ -173,6 +174,22 @@ def decided(settings: config.Config) -> config.Config:
     config.check(made)
     _check_objective(settings.data.objective, family, shape)
     return made
+
+
+def _least(given: str, family: Family, published: Mapping[str, Any], shape: Architecture) -> Mapping[str, Any]:
+    """Return the config.json that was given, where sizes beside it only repeat what it says; else the whole.
+
+    So settings that were decided once, and are read from a run, are decided alike.
+    """
+    if not given.lstrip().startswith("{"):
+        return published
+    values: dict[str, Any] = json.loads(given)
+    repeated = published.keys() - values.keys() <= set(family.sizes.values())
+    if repeated and all(published.get(name) == values[name] for name in values):
+        with contextlib.suppress(CodexError):  # where sizes are missing it says nothing by itself
+            if family.read(Published(values, "model.architecture")) == shape:
+                return values
+    return published
 
 
 def _labelled(settings: config.Config) -> config.Config:

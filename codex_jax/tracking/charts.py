@@ -17,8 +17,10 @@ class Series(NamedTuple):
 
     label: str
     look: str
-    """class of the style sheet: raw, train, validation or baseline"""
+    """class of the style sheet: raw, train, validation, baseline or run-N, and smooth-N beside it"""
     points: Sequence[Point]
+    dots: bool = False
+    """whether few points are marked: they are values somebody waited for, like evaluations"""
 
 
 class Axis(NamedTuple):
@@ -52,7 +54,7 @@ def line_chart(series: Sequence[Series], *, label: str, width: int, height: int,
 
 def legend(series: Sequence[Series]) -> str:
     """Return the names of the lines beside a stroke of their colour."""
-    entries = [f'<li class="{line.look}">{escape(line.label)}</li>' for line in series if line.points]
+    entries = [f'<li class="{line.look}">{escape(line.label)}</li>' for line in series if line.points and line.label]
     return f'<ul class="legend">{"".join(entries)}</ul>'
 
 
@@ -99,8 +101,7 @@ def _draw(line: Series, x: Axis, y: Axis) -> str:
     places = [(x.place(step), y.place(value)) for step, value in line.points]
     path = "M" + "L".join(f"{across:.1f} {down:.1f}" for across, down in places)
     drawn = f'<path class="line {line.look}" d="{path}"/>' if len(places) > 1 else ""
-    # Few points are values somebody waited for, like evaluations: show where they are.
-    if len(places) == 1 or (line.look == "validation" and len(places) <= 60):
+    if len(places) == 1 or (line.dots and len(places) <= 60):
         drawn += "".join(f'<circle class="{line.look}" cx="{a:.1f}" cy="{d:.1f}" r="3"/>' for a, d in places)
     return drawn
 

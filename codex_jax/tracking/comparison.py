@@ -3,15 +3,18 @@
 import heapq
 import itertools
 import operator
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from codex_jax.tracking import ledger
 
 
-# How fast a run was says nothing about what it computed.
-_ASIDE = "speed"
+# How fast a run was, and whether the disk took what it saved, says nothing about what it computed.
+_ASIDE = ("speed", "system", "checkpoint")
+# Of an event what is another in each run; where files lie, and the key of this machine's hashes.
+_ASIDE_OF_EVENTS = ("run_id", "time", "chain", "file", "hash")
+Row = Mapping[str, Any]
 _ABSENT = object()
 
 
@@ -42,11 +45,24 @@ class Comparison(NamedTuple):
         return self.first is None and not self.only_a and not self.only_b
 
 
-def compare(one: Path, other: Path) -> Comparison:
-    """Compare the metrics of two run directories, times and speed aside; AssetError when one is missing or damaged."""
+class Happening(NamedTuple):
+    """The first event that is not the same in both; None for a value that one has not."""
+
+    step: int
+    event: str
+    field: str
+    a: Any
+    b: Any
+
+
+def compare(one: Path, other: Path, counts: Callable[[Row], bool] = lambda row: True) -> Comparison:
+    """Compare the metrics of two run directories, times and speed aside; AssetError when one is missing or damaged.
+
+    `counts` says which rows do.
+    """
     latest: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
     rows, only, first = 0, [0, 0], None
-    tagged = (_steps(one, 0, latest[0]), _steps(other, 1, latest[1]))
+    tagged = (_steps(one, 0, latest[0], counts), _steps(other, 1, latest[1], counts))
     merged = heapq.merge(*tagged, key=operator.itemgetter(0, 1))
     for step, group in itertools.groupby(merged, operator.itemgetter(0)):
         found: tuple[dict[str, Any], dict[str, Any]] = ({}, {})
@@ -63,14 +79,45 @@ def compare(one: Path, other: Path) -> Comparison:
     )
 
 
-def _steps(workdir: Path, side: int, latest: dict[str, Any]) -> Iterator[tuple[int, int, dict[str, Any]]]:
+def compare_events(one: Path, other: Path, counts: Callable[[Row], bool]) -> tuple[int, Happening | None]:
+    """Return how many events of data, safety and samples are equal from the first on, and where two are not.
+
+    Only what a run writes again when it repeats a step is compared: who started it when is another matter.
+    """
+    number = 0
+    for a, b in itertools.zip_longest(_events(one, counts), _events(other, counts)):
+        if a != b:
+            return number, _happening(a or {}, b or {})
+        number += 1
+    return number, None
+
+
+def _events(workdir: Path, counts: Callable[[Row], bool]) -> Iterator[dict[str, Any]]:
+    for row in ledger.read(workdir / ledger.EVENTS):
+        if ledger.is_replayed(row["event"]) and counts(row):
+            yield {name: value for name, value in row.items() if name not in _ASIDE_OF_EVENTS}
+
+
+def _happening(a: Row, b: Row) -> Happening:
+    there = a or b
+    if not (a and b) or (a["step"], a["event"]) != (b["step"], b["event"]):
+        told = [f"{row['event']} of step {row['step']}" if row else None for row in (a, b)]
+        return Happening(min(row["step"] for row in (a, b) if row), there["event"], "event", *told)
+    name = next(name for name in dict.fromkeys([*a, *b]) if a.get(name, _ABSENT) != b.get(name, _ABSENT))
+    return Happening(a["step"], a["event"], name, a.get(name), b.get(name))
+
+
+def _steps(
+    workdir: Path, side: int, latest: dict[str, Any], counts: Callable[[Row], bool]
+) -> Iterator[tuple[int, int, dict[str, Any]]]:
     """Yield (step, side, metrics by split) in the order of the steps, and remember the latest values."""
-    for step, rows in itertools.groupby(ledger.read(workdir / ledger.METRICS), operator.itemgetter("step")):
+    counted = filter(counts, ledger.read(workdir / ledger.METRICS))
+    for step, rows in itertools.groupby(counted, operator.itemgetter("step")):
         splits = {}
         for row in rows:
             split = str(row.get("split"))
             latest.update({f"{split}/{name}": value for name, value in row["metrics"].items()})
-            if split != _ASIDE:
+            if split not in _ASIDE:
                 splits[split] = row["metrics"]
         yield step, side, splits
 

@@ -59,7 +59,7 @@ class Ledger:
         self._lock = threading.Lock()
 
         def known(row: dict[str, Any]) -> bool:
-            is_owed = owes_evaluation and row["step"] == resume_step and _is_of_evaluation(row)
+            is_owed = owes_evaluation and row["step"] == resume_step and is_of_evaluation(row)
             return 0 < resume_step >= row["step"] and not is_owed
 
         try:
@@ -120,7 +120,8 @@ class Ledger:
             self._events.close()
 
 
-def _is_of_evaluation(row: Mapping[str, Any]) -> bool:
+def is_of_evaluation(row: Mapping[str, Any]) -> bool:
+    """Return whether a row of metrics or an event is written by an evaluation."""
     if "event" in row:
         return row["event"] == "sample" or row.get("stage") == "output"
     return row["split"] in ("validation", "data", "safety")

@@ -1,14 +1,16 @@
 """What a run was made with: versions, machine, code and command, as plain values without secrets."""
 
 import importlib.metadata
+import json
 import os
 import platform
 import re
-import shutil
-import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from codex_jax import digest
+from codex_jax.tracking import repository
 
 
 PACKAGES = (
@@ -31,13 +33,15 @@ _SECRET = re.compile(r"(?i)(token|keys?|secrets?|passwords?|passwd|passphrase|cr
 _ASSIGNMENT = re.compile(r"[\w.-]+(?==)")
 _URL_LOGIN = re.compile(r"(?<=://)[^/@\s]+(?=@)")
 MASK = "***"
+# Variables that decide what the numbers are, or on which devices they come about; those of jax besides.
+VARIABLES = ("CUDA_VISIBLE_DEVICES", "NVIDIA_TF32_OVERRIDE", "OMP_NUM_THREADS", "PYTHONHASHSEED", "XLA_FLAGS")
 
 
 def collect(*, argv: Sequence[str], digests: Mapping[str, str], code: Path) -> dict[str, Any]:
     """Return the provenance of this process; `digests` are fingerprints the caller knows (config, data, tokenizer).
 
-    `code` is the directory of the running program, whose commit is noted where git tracks it. The values of flags that
-    look like secrets are masked. Nothing is imported for its version.
+    `code` is the package of the running program: its bytes have a digest, and its commit is noted where git tracks it.
+    The values of flags that look like secrets are masked. Nothing is imported for its version.
     """
     return {
         "versions": {"python": platform.python_version(), **_versions()},
@@ -47,7 +51,9 @@ def collect(*, argv: Sequence[str], digests: Mapping[str, str], code: Path) -> d
             "python": platform.python_implementation(),
             "cpus": os.cpu_count(),
         },
-        "git": _git(code),
+        "git": repository.state(code),
+        "code": {"sha256": _code_digest(code), "installed": _installed(code)},
+        "environment": {name: os.environ[name] for name in sorted(os.environ) if _matters(name)},
         "argv": mask(argv),
         "digests": dict(digests),
     }
@@ -75,6 +81,16 @@ def _mask_assignment(argument: str) -> str:
     return argument
 
 
+def packages() -> list[str]:
+    """Return every installed package as `name==version`, as `pip freeze` would, without a process of its own."""
+    found: dict[str, str] = {}
+    for one in importlib.metadata.distributions():
+        name = one.name or ""
+        # Where two directories of sys.path have a package, the first is the one that is imported.
+        found.setdefault(name.lower(), f"{name}=={one.version}")
+    return [found[name] for name in sorted(found) if name]
+
+
 def _versions() -> dict[str, str | None]:
     versions: dict[str, str | None] = {}
     for package in PACKAGES:
@@ -85,29 +101,36 @@ def _versions() -> dict[str, str | None]:
     return versions
 
 
-def _git(code: Path) -> dict[str, Any] | None:
-    """Return commit and dirty flag of the repository that tracks this directory; None when none does."""
-    if shutil.which("git") is None:
-        return None
-    if not _ask_git(code, "ls-files", "."):  # an installed package may lie inside somebody else's repository
-        return None
-    commit = _ask_git(code, "rev-parse", "--verify", "HEAD")
-    status = _ask_git(code, "status", "--porcelain", "--untracked-files=no")
-    return {"commit": commit and commit.strip(), "dirty": None if status is None else bool(status.strip())}
+def _code_digest(code: Path) -> str:
+    """Return the SHA-256 of the names and bytes of all files of a package: the same for a checkout and its wheel."""
+    files = sorted(path for path in code.rglob("*") if path.is_file() and "__pycache__" not in path.parts)
+    return digest.of_json([[path.relative_to(code).as_posix(), digest.of_file(path)] for path in files])
 
 
-def _ask_git(code: Path, *arguments: str) -> str | None:
-    # A repository's own config can name a program for fsmonitor to run: asking for the status must not start it.
-    command = ["git", "-C", str(code), "-c", "core.fsmonitor=false", *arguments]
+def _installed(code: Path) -> dict[str, Any] | None:
+    """Return which installation the code is of: a wheel or an editable one; None when it runs from a bare checkout."""
+    for one in importlib.metadata.distributions(name="codex-jax"):
+        origin = _direct_url(one)
+        editable = bool(origin.get("dir_info", {}).get("editable"))
+        place = Path(origin.get("url", "").removeprefix("file://")) if editable else Path(str(one.locate_file("")))
+        if (place / code.name).resolve() == code.resolve():
+            record = one.read_text("RECORD")
+            return {
+                "kind": "editable" if editable else "wheel",
+                "version": one.version,
+                "record_sha256": digest.of_bytes(record.encode()) if record else None,
+                "direct_url": {**origin, "url": _URL_LOGIN.sub(MASK, origin["url"])} if "url" in origin else None,
+            }
+    return None
+
+
+def _direct_url(one: importlib.metadata.Distribution) -> dict[str, Any]:
     try:
-        answer = subprocess.run(
-            command,
-            capture_output=True,
-            text=True,
-            errors="replace",
-            timeout=20,
-            env={**os.environ, "GIT_OPTIONAL_LOCKS": "0"},
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return answer.stdout if answer.returncode == 0 else None
+        found = json.loads(one.read_text("direct_url.json") or "{}")
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _matters(name: str) -> bool:
+    return name in VARIABLES or name.startswith("JAX_")

@@ -1,14 +1,11 @@
 """report.html: what a run did, on one page that opens anywhere and asks no network for anything."""
 
-import json
 from html import escape
 from importlib import resources
 from pathlib import Path
-from typing import Any
 
-from codex_jax import atomic
-from codex_jax.errors import AssetError
-from codex_jax.tracking import report_history, report_sections
+from codex_jax import atomic, rundir
+from codex_jax.tracking import report_charts, report_history, report_sections
 from codex_jax.tracking.report_facts import Facts
 
 
@@ -30,42 +27,36 @@ PAGE = """<!doctype html>
 """
 
 
-def write_report(workdir: Path, facts: Facts) -> Path:
-    """Write WORKDIR/report.html from the facts of its ledger and the files beside it, and return its path.
+def write_report(workdir: Path, facts: Facts, path: Path | None = None) -> Path:
+    """Write WORKDIR/report.html, or `path`, from the facts of a ledger and the files beside it, and return its path.
 
     config.json and provenance.json may be absent. Raises AssetError when one is damaged, TrainingStopped when the page
     cannot be written.
     """
-    config = _read_json(workdir / "config.json")
+    config = rundir.read_record(workdir / "config.json")
     settings, origin = config.get("settings", {}), config.get("origin", {})
     body = [
         report_sections.header(facts, settings),
         report_sections.headlines(facts),
-        report_sections.curves(facts),
+        report_charts.curves(facts),
+        report_charts.evaluations(facts),
         report_sections.samples(facts),
         report_sections.data(facts),
+        report_charts.system(facts),
         report_history.history(facts),
         report_sections.configuration(settings, origin),
-        report_sections.provenance(_read_json(workdir / "provenance.json")),
+        report_sections.provenance(rundir.read_record(workdir / "provenance.json")),
     ]
+    return write_page(path or workdir / "report.html", facts.run_id, body)
+
+
+def write_page(path: Path, title: str, body: list[str]) -> Path:
+    """Write a page of these parts whole or not at all, and return its path."""
     page = PAGE.format(
-        title=escape(f"{facts.run_id} · codex_jax"),
+        title=escape(f"{title} \N{MIDDLE DOT} codex_jax"),
         style=resources.files("codex_jax.tracking").joinpath("report.css").read_text(encoding="utf-8"),
         body="\n".join(part for part in body if part),
     )
-    path = workdir / "report.html"
     with atomic.replacing(path) as file:
         file.write(page.encode("utf-8", "replace"))
     return path
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        return {}
-    try:
-        value = json.loads(path.read_bytes())
-    except ValueError as error:
-        raise AssetError(f"{path} is damaged: {error}. Move it away to make the report without it") from None
-    if not isinstance(value, dict):
-        raise AssetError(f"{path} is damaged: it holds no object. Move it away to make the report without it")
-    return value

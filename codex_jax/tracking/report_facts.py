@@ -1,13 +1,14 @@
-"""Read the ledger of a run once and keep what the report shows, in memory that does not grow with the run."""
+"""Read what a run wrote, once, and keep what the report shows, in memory that does not grow with the run."""
 
 import bisect
 import collections
 import dataclasses
+import datetime
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from codex_jax.tracking import ledger
+from codex_jax.tracking import calls, ledger
 from codex_jax.tracking.curves import Curve
 
 
@@ -15,12 +16,15 @@ CURVES = (
     "train/loss",
     "train/learning_rate",
     "train/grad_norm",
+    "train/param_norm",
     "speed/tokens_per_sec",
+    "speed/mfu",
     "validation/loss",
 )
 STARTS = ("run.started", "run.resumed")
 NUM_SAMPLES = 12
 NUM_LISTED = 100
+NUM_EVALUATIONS = 20
 
 
 class Sampled:
@@ -82,6 +86,10 @@ class Facts:
     curves: dict[str, Curve] = dataclasses.field(default_factory=lambda: {name: Curve() for name in CURVES})
     last: dict[str, float] = dataclasses.field(default_factory=dict)
     """latest finite value of every split/name"""
+    system: dict[str, Curve] = dataclasses.field(default_factory=dict)
+    """what the machine was at, by the name of the figure"""
+    evaluations: Sampled = dataclasses.field(default_factory=lambda: Sampled(NUM_EVALUATIONS))
+    """rows of validation"""
     best: Mapping[str, Any] | None = None
     """the validation row with the smallest loss"""
     start: Mapping[str, Any] | None = None
@@ -101,6 +109,11 @@ class Facts:
     clock: Clock = dataclasses.field(default_factory=Clock)
 
 
+def moment(time: float) -> str:
+    """Return seconds since 1970 as a date and time in UTC."""
+    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
 def collect(workdir: Path) -> Facts:
     """Read both files of the ledger; AssetError when one is missing or damaged."""
     facts = Facts()
@@ -108,6 +121,10 @@ def collect(workdir: Path) -> Facts:
         _take_event(facts, row)
     for row in _seen(facts, workdir / ledger.METRICS):
         _take_metrics(facts, row)
+    if (system := workdir / calls.SYSTEM).exists():
+        for row in ledger.read(system):
+            for name, value in row["metrics"].items():
+                facts.system.setdefault(name, Curve()).add(row["step"], value)
     return facts
 
 
@@ -128,6 +145,8 @@ def _take_metrics(facts: Facts, row: Mapping[str, Any]) -> None:
             facts.curves[full].add(row["step"], value)
         if value is not None:
             facts.last[full] = value
+    if row["split"] == "validation":
+        facts.evaluations.add(row)
     loss = row["metrics"].get("loss")
     if (
         row["split"] == "validation"

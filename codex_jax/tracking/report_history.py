@@ -5,7 +5,7 @@ from typing import Any
 
 from codex_jax import amounts, schema
 from codex_jax.tracking import report_sections
-from codex_jax.tracking.report_facts import STARTS, Facts
+from codex_jax.tracking.report_facts import STARTS, Facts, moment
 
 
 COMMIT_CHARS = DIGEST_CHARS = 12
@@ -17,7 +17,7 @@ _OF_EVERY_START = (*_OF_EVERY_EVENT, "from_step", "skipped", "commit", "dirty")
 def history(facts: Facts) -> str:
     """Return the saves and the events of the run's life."""
     saved = [
-        (row["step"], report_sections.moment(row["time"]), _size(row.get("bytes")), _digest(row.get("digest")))
+        (row["step"], moment(row["time"]), _size(row.get("bytes")), _digest(row.get("digest")))
         for row in facts.checkpoints.items()
     ]
     names = ("step", "time", "size", "digest")
@@ -36,7 +36,7 @@ def _events(rows: Iterable[Mapping[str, Any]]) -> Iterator[tuple[int, str, str, 
             made_with = dict(schema.flatten({name: row[name] for name in row if name not in _OF_EVERY_START}))
             details = [*_start(row), *(_changes(before, made_with) if before else ())]
             before = made_with
-        yield row["step"], report_sections.moment(row["time"]), str(row["event"]), " · ".join(details)
+        yield row["step"], moment(row["time"]), str(row["event"]), " · ".join(details)
 
 
 def _start(row: Mapping[str, Any]) -> Iterator[str]:

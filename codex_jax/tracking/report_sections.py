@@ -1,6 +1,5 @@
 """The parts of report.html, each from plain values to HTML with everything escaped."""
 
-import datetime
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
@@ -8,8 +7,7 @@ from typing import Any
 
 from codex_jax import schema
 from codex_jax.tracking import charts, progress
-from codex_jax.tracking.charts import Series
-from codex_jax.tracking.report_facts import Facts
+from codex_jax.tracking.report_facts import Facts, moment
 
 
 SAMPLE_CHARS = 4000
@@ -65,42 +63,6 @@ def headlines(facts: Facts) -> str:
     return f"<dl class=cards>{''.join(items)}</dl>"
 
 
-def curves(facts: Facts) -> str:
-    """Return the charts: loss over the whole width, and the smaller ones below it."""
-    train, validation = facts.curves["train/loss"], facts.curves["validation/loss"]
-    raw, held_out = train.points(), validation.points()
-    entropy = facts.last.get("baseline/unigram_entropy")
-    steps = [step for step, _ in raw + held_out]
-    baseline = [(min(steps), entropy), (max(steps), entropy)] if steps and entropy is not None else []
-    loss = [
-        Series("training, every row", "raw", raw),
-        Series("training, smoothed", "train", train.smoothed()),
-        Series("validation", "validation", held_out),
-        Series("unigram entropy of the data", "baseline", baseline),
-    ]
-    unit = "nats a text" if "train/texts" in facts.last else "nats a token"
-    label = f"Loss in {unit}, by step"
-    missing = f"Rows whose loss was not finite: {train.num_missing:,}." if train.num_missing else ""
-    figure = (
-        f"<figure class=wide><figcaption>Loss <span class=muted>{unit}</span></figcaption>{charts.legend(loss)}"
-        f"<div class=desktop>{charts.line_chart(loss, label=label, width=960, height=340, from_zero=False)}</div>"
-        f"<div class=phone>{charts.line_chart(loss, label=label, width=360, height=280, from_zero=False)}</div>"
-        f"<p class=muted>{missing}</p></figure>"
-    )
-    small = [
-        ("learning_rate", "train", "Learning rate", ""),
-        ("grad_norm", "train", "Gradient norm", "before clipping"),
-    ]
-    small += [("tokens_per_sec", "speed", "Speed", "tokens a second")]
-    for name, split, title, unit in small:
-        line = [Series(title, "train", facts.curves[f"{split}/{name}"].points())]
-        figure += (
-            f"<figure><figcaption>{title} <span class=muted>{unit}</span></figcaption>"
-            f"{charts.line_chart(line, label=f'{title}, by step', width=360, height=220, from_zero=True)}</figure>"
-        )
-    return section("Curves", f"<div class=charts>{figure}</div>")
-
-
 def samples(facts: Facts) -> str:
     """Return generated texts, the latest first."""
     parts = []
@@ -151,6 +113,11 @@ def provenance(record: Mapping[str, Any]) -> str:
     return section("Provenance", table(("what", "value"), rows)) if rows else ""
 
 
+def safe(text: str) -> str:
+    """Return a text as HTML."""
+    return escape(text)
+
+
 def section(title: str, body: str) -> str:
     """Return a part of the page; `body` is HTML."""
     return f"<section><h2>{escape(title)}</h2>{body}</section>"
@@ -165,11 +132,6 @@ def table(names: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     cells = ("".join(map(_cell, names, row)) for row in rows)
     body = "".join(f"<tr>{row}</tr>" for row in cells)
     return f"<div class=scroll><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>"
-
-
-def moment(time: float) -> str:
-    """Return seconds since 1970 as a date and time in UTC."""
-    return datetime.datetime.fromtimestamp(time, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _cell(name: str, value: Any) -> str:

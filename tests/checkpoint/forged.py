@@ -1,11 +1,14 @@
 """Checkpoints as an older version wrote them, which looked at no value."""
 
 import dataclasses
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import checkpoint_examples as examples
+import jax
+import numpy as np
 
 from codex_jax.checkpoint import arrays, document, leaves, manifest, store
 
@@ -27,4 +30,26 @@ def put(root: Path, step: int, state: Any, meta: Mapping[str, Any] | None = None
     writer.wait()
     writer.close()
     document.write(directory, document.make(step, leaves.table(state), {"next": step}, meta or {}))
+    manifest.write(directory)
+
+
+def change_leaf(directory: Path, name: str) -> None:
+    """Change the first element of a leaf of a checkpoint, and sign for that: it is whole and another."""
+    found = store.load_as_written(directory)
+    tree: dict[str, Any] = {}
+    with arrays.opened(directory / store.STATE) as read:
+        for leaf in found.leaves:
+            *parents, last = leaf.split("/")
+            node = tree
+            for parent in parents:
+                node = node.setdefault(parent, {})
+            value = np.array(read(leaf))
+            if leaf == name:
+                value.reshape(-1)[0] += 1
+            node[last] = jax.device_put(value)
+    shutil.rmtree(directory / store.STATE)
+    writer = arrays.Writer(60)
+    writer.start(directory / store.STATE, tree)
+    writer.wait()
+    writer.close()
     manifest.write(directory)

@@ -1,4 +1,4 @@
-"""`codex-jax run compare`: where two ledgers part, which settings differ, how both end."""
+"""`codex-jax run`: what a run was; where two ledgers part, which settings differ, how both end."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -105,3 +105,89 @@ def test_what_is_no_run_is_refused(tmp_path: Path, command: "Command") -> None:
     with open(tmp_path / "b" / "metrics.ndjson", "r+") as file:
         file.write("x")
     assert command("run", "compare", "a", "b").code == 3
+
+
+def test_show_tells_what_it_was_and_how_it_ended(tmp_path: Path, command: "Command") -> None:
+    make(tmp_path / "a", ROWS)
+    writer = Ledger(tmp_path / "a", run_id="a", resume_step=2)
+    writer.event("run.started", 0, {"parameters": 124_439_808, "trained_parameters": 124_439_808})
+    writer.event("checkpoint.saved", 2, {"digest": "ab", "bytes": 1})
+    writer.event("run.resumed", 2, {"from_step": 2, "skipped": []})
+    writer.event("run.finished", 2, {"status": "interrupted", "reason": "a signal came after step 2, which is saved"})
+    writer.close()
+    (tmp_path / "a" / "checkpoints" / "2").mkdir(parents=True)
+    hardware = {"cpu": "a cpu", "cores": {"logical": 8}, "devices": ["H100", "H100"], "fingerprint": "f" * 64}
+    record = {
+        "git": {"commit": "c" * 40, "dirty": True, "diff": {"file": "dirty.diff"}},
+        "code": {"sha256": "d" * 64},
+        "versions": {"jax": "0.10.0", "python": "3.12.1"},
+        "hardware": hardware,
+        "digests": {"config": "e" * 64, "data": "0" * 64},
+    }
+    rundir.write_json(tmp_path / "a" / "provenance.json", record)
+    done = command("run", "show", "a")
+    assert (done.code, done.err) == (0, "")
+    lines = [" ".join(line.split()) for line in done.out.splitlines()]
+    expected = [
+        "model gpt2, 124,439,808 parameters",
+        "seed 0",
+        "code commit cccccccccccc with changes (dirty.diff), jax 0.10.0, python",
+        "machine a cpu, 8 cores, 2 x H100",
+        "steps 0 to 2 of 1,000",
+        "resumed from step 2",
+        "checkpoints 2",
+        "config eeeeeeeeeeeeeeee",
+        "hardware ffffffffffffffff",
+        "train/loss 3.5",
+        "best validation loss 3.75 at step 2",
+    ]
+    assert [line for line in expected if line not in lines] == []
+    assert "interrupted" in done.out and "a signal came after step 2" in " ".join(lines)
+    assert not [line for line in lines if line.startswith("speed/")]
+    told = json.loads(command("run", "show", "a", "--json").out)
+    assert (told["status"], told["resumed_from"], told["checkpoints"]) == ("interrupted", [2], [2])
+    assert told["digests"] == record["digests"] and told["hardware"] == hardware
+    assert told["results"]["validation/perplexity"] == 42.5 and told["best"]["step"] == 2
+
+
+def test_show_of_a_run_of_which_little_is_left(tmp_path: Path, command: "Command") -> None:
+    make(tmp_path / "a", [])
+    done = command("run", "show", "a")
+    assert (done.code, done.err) == (0, "")
+    assert "not finished" in done.out and "RESULTS" not in done.out
+    (tmp_path / "a" / "provenance.json").write_text("{")
+    done = command("run", "show", "a")
+    assert done.code == 3 and "provenance.json is damaged" in done.err
+    assert command("run", "show", "nowhere").code == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("a", "--workdir=a"), 2, "is the run itself"),
+        (("a",), 3, "has no checkpoint: there is nothing to compare with"),
+        (("nowhere",), 3, "is not the directory of a run"),
+        (("a", "--workdri=b"), 2, "did you mean --workdir?"),
+    ],
+)
+def test_reproduce_refuses_what_it_cannot_do(
+    arguments: tuple[str, ...], code: int, says: str, tmp_path: Path, command: "Command"
+) -> None:
+    make(tmp_path / "a", ROWS)
+    done = command("run", "reproduce", *arguments)
+    assert done.code == code and says in done.err
+
+
+def test_report_is_written_for_one_run_or_for_several(tmp_path: Path, command: "Command") -> None:
+    for name in ("a", "b"):
+        make(tmp_path / name, ROWS)
+        Ledger(tmp_path / name, run_id=name, resume_step=2).close()
+    done = command("run", "report", "a")
+    assert (done.code, done.out) == (0, "a/report.html\n") and (tmp_path / "a" / "report.html").is_file()
+    done = command("run", "report", "a", "b", "-o", "both.html")
+    assert (done.code, done.out) == (0, "both.html\n")
+    assert "2 runs side by side" in (tmp_path / "both.html").read_text()
+    assert command("run", "report", "a", "b").code == 2
+    assert command("run", "report", "nowhere").code == 3
+    assert command("run", "report", "a", "nowhere", "-o", "page.html").code == 3
+    assert not (tmp_path / "page.html").exists()

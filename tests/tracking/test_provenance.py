@@ -6,7 +6,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from codex_jax.tracking import provenance, system
+from codex_jax import digest
+from codex_jax.tracking import hardware, provenance, repository, system
 
 
 pytestmark = pytest.mark.infra
@@ -66,6 +67,94 @@ def test_asking_git_runs_no_program_named_in_the_repository(tmp_path):
     git(tmp_path, "config", "core.fsmonitor", str(hook))
     provenance.collect(argv=[], digests={}, code=tmp_path)
     assert not (tmp_path / "ran").exists()
+
+
+def repository_with(folder, text):
+    git(folder, "init", "-q")
+    (folder / "a.py").write_text(text)
+    git(folder, "add", "a.py")
+    git(folder, "commit", "-qm", "one")
+
+
+def test_diff_has_what_is_changed_and_staged_in_the_whole_repository(tmp_path):
+    repository_with(tmp_path, "one\n")
+    (tmp_path / "part").mkdir()
+    (tmp_path / "part" / "b.py").write_text("staged\n")
+    git(tmp_path, "add", "part/b.py")
+    (tmp_path / "a.py").write_text("two\n")
+    found = repository.diff(tmp_path / "part", 10_000)
+    assert "-one\n+two\n" in found.text and "+staged\n" in found.text
+    assert found.num_bytes == len(found.text)
+    assert repository.diff(tmp_path, 20) == (found.text[:20], found.num_bytes)
+
+
+def test_clean_tree_has_no_diff(tmp_path):
+    repository_with(tmp_path, "one\n")
+    assert repository.diff(tmp_path, 1000) is None
+    assert repository.diff(tmp_path.parent, 1000) is None
+
+
+def test_diff_runs_no_program_named_in_the_repository(tmp_path):
+    repository_with(tmp_path, "one\n")
+    hook = tmp_path / "hook"
+    hook.write_text(f"#!/bin/sh\ntouch {tmp_path}/ran\n")
+    hook.chmod(0o755)
+    (tmp_path / ".gitattributes").write_text("*.py diff=own\n")
+    for name in ("diff.external", "diff.own.command", "diff.own.textconv", "core.fsmonitor"):
+        git(tmp_path, "config", name, str(hook))
+    (tmp_path / "a.py").write_text("two\n")
+    assert "+two" in repository.diff(tmp_path, 1000).text
+    assert not (tmp_path / "ran").exists()
+
+
+def test_code_that_git_does_not_track_makes_the_tree_dirty(tmp_path):
+    repository_with(tmp_path, "one\n")
+    (tmp_path / ".gitignore").write_text("ignored.py\n")
+    git(tmp_path, "add", ".gitignore")
+    git(tmp_path, "commit", "-qm", "two")
+    (tmp_path / "ignored.py").write_text("x")
+    assert repository.state(tmp_path)["dirty"] is False
+    (tmp_path / "new.py").write_text("y")
+    found = repository.state(tmp_path)
+    assert (found["dirty"], found["untracked"]) == (True, {"new.py": digest.of_bytes(b"y")})
+
+
+def test_digest_of_the_code_is_of_names_and_bytes_alone(tmp_path):
+    def of_code():
+        return provenance.collect(argv=[], digests={}, code=tmp_path)["code"]["sha256"]
+
+    (tmp_path / "a.py").write_text("one")
+    first = of_code()
+    (tmp_path / "__pycache__").mkdir()
+    (tmp_path / "__pycache__" / "a.pyc").write_text("compiled")
+    assert of_code() == first
+    (tmp_path / "a.py").rename(tmp_path / "b.py")
+    assert of_code() != first
+
+
+def test_fingerprint_is_that_of_canonical_facts_and_does_not_move():
+    found = hardware.facts(["cpu", "cpu"])
+    canonical = json.dumps(found, sort_keys=True, separators=(",", ":")).encode()
+    assert hardware.fingerprint(found) == digest.of_bytes(canonical)
+    assert hardware.facts(["cpu", "cpu"]) == found
+    assert found["cores"]["logical"] and found["memory_gib"] and found["devices"] == ["cpu", "cpu"]
+    assert "mhz" not in json.dumps(found).lower()
+    assert hardware.fingerprint(hardware.facts(["cpu"])) != hardware.fingerprint(found)
+
+
+def test_variables_that_decide_numbers_are_noted_and_no_others(monkeypatch):
+    monkeypatch.setenv("JAX_DEFAULT_MATMUL_PRECISION", "highest")
+    monkeypatch.setenv("NVIDIA_TF32_OVERRIDE", "0")
+    monkeypatch.setenv("CODEX_SAFETY_AUDIT_KEY", "s3cr")
+    found = provenance.collect(argv=[], digests={}, code=Path(__file__).parent)["environment"]
+    assert (found["JAX_DEFAULT_MATMUL_PRECISION"], found["NVIDIA_TF32_OVERRIDE"]) == ("highest", "0")
+    assert "s3cr" not in json.dumps(found) and "PATH" not in found
+
+
+def test_packages_are_listed_once_with_their_version():
+    names = [line.partition("==")[0].lower() for line in provenance.packages()]
+    assert {"numpy", "pytest", "jax"} <= set(names)
+    assert names == sorted(set(names))
 
 
 def test_outside_a_repository_there_is_no_commit(tmp_path):

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import small_writer
 
-from codex_jax.errors import AssetError, TrainingStopped
-from codex_jax.tracking import charts, report, report_facts
+from codex_jax.errors import AssetError, ConfigError, TrainingStopped
+from codex_jax.tracking import charts, report, report_facts, report_side
 from codex_jax.tracking.curves import Curve
 
 
@@ -20,7 +20,7 @@ EVIL = "<script>alert('x')</script>\"&\x00\ud800 https://evil.example/x.js"
 class Page(html.parser.HTMLParser):
     """Collects tags with their attributes, and text by the tag it stands in; fails on a tag that is closed wrongly."""
 
-    EMPTY = frozenset({"meta", "path", "circle"})
+    EMPTY = frozenset({"meta", "path", "circle", "input"})
 
     def __init__(self, text):
         super().__init__()
@@ -108,6 +108,68 @@ def test_the_page_loads_nothing_and_runs_nothing(tmp_path):
     assert not [name for _, attributes in page.tags for name in attributes if name in ("src", "href", "srcset")]
     policy = [attributes["content"] for tag, attributes in page.tags if attributes.get("http-equiv")]
     assert policy == ["default-src 'none'; style-src 'unsafe-inline'"]
+
+
+def test_smoothing_is_chosen_without_a_script(tmp_path):
+    """Each smoothing is drawn; the style sheet shows the one whose button is chosen, and one is from the start."""
+    write_run(tmp_path)
+    text = write(tmp_path).read_text()
+    buttons = [attributes for tag, attributes in Page(text).tags if tag == "input"]
+    assert [button["id"] for button in buttons] == [f"smoothing-{number}" for number in range(4)]
+    assert [button["id"] for button in buttons if "checked" in button] == ["smoothing-2"]
+    lines = [
+        attributes["class"] for tag, attributes in Page(text).tags if attributes.get("class", "").startswith("line")
+    ]
+    for number in (1, 2, 3):
+        assert f"line train smooth-{number}" in lines
+        assert f"#smoothing-{number}:checked ~ .charts .smooth-{number}" in text
+
+
+def test_evaluations_are_listed_with_the_best(tmp_path):
+    write_run(tmp_path)
+    rows = Page(write(tmp_path).read_text()).rows
+    first = rows.index(["step", "loss", "perplexity", "token accuracy"])
+    assert [row[0] for row in rows[first + 1 : first + 4]] == ["100", "75", "50"]
+    assert rows[first + 2] == ["75", "3.2500", "25.7903", "25.0 %", "best"]
+
+
+def test_use_of_the_machine_is_drawn_where_it_was_looked_at(tmp_path):
+    write_run(tmp_path)
+    assert "System" not in Page(write(tmp_path).read_text()).texts
+    metrics = {"process_rss_bytes": 2_500_000_000, f"gpu0_{EVIL}_percent": 71.5, "gpu0_power_watts": None}
+    rows = [{"run_id": "r", "step": step, "time": 1.0 + step, "metrics": metrics} for step in range(1, 5)]
+    torn = '{"run_id": "r", "st'
+    (tmp_path / "system.ndjson").write_text("".join(json.dumps(row) + "\n" for row in rows) + torn)
+    page = Page(write(tmp_path).read_text())
+    assert "System" in page.texts and "process rss " in page.texts and "GB" in page.texts
+    assert "power" not in page.words
+    assert not {tag for tag, _ in page.tags} & {"script", "img"}
+
+
+def test_several_runs_stand_side_by_side(tmp_path):
+    for name, rate in (("a", 0.1), ("b", 0.2)):
+        (tmp_path / name).mkdir()
+        write_run(tmp_path / name, evil=EVIL)
+        record = json.loads((tmp_path / name / "config.json").read_text())
+        record["settings"]["optimizer"] = {"learning_rate": rate}
+        record["settings"]["train"] = {"log_every": rate}
+        (tmp_path / name / "config.json").write_text(json.dumps({"run_id": name, **record}))
+    made = report_side.write([tmp_path / "a", tmp_path / "b"], tmp_path / "both.html")
+    page = Page(made.read_text())
+    assert not {tag for tag, _ in page.tags} & {"script", "img", "a", "link"}
+    assert ["optimizer.learning_rate", "0.1", "0.2"] in page.rows
+    assert ["train.log_every (decides no number)", "0.1", "0.2"] in page.rows
+    assert ["train/loss", "0.08", "0.08"] in page.rows
+    assert "The same code, versions, machine and data." in page.texts
+    looks = {attributes.get("class") for tag, attributes in page.tags if tag == "path"}
+    assert {"line run-0 smooth-2", "line run-1 smooth-2"} <= looks
+
+
+def test_runs_that_cannot_be_told_apart_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="9 runs are too many"):
+        report_side.write([tmp_path / str(number) for number in range(9)], tmp_path / "page.html")
+    with pytest.raises(ConfigError, match="named twice"):
+        report_side.write([tmp_path, tmp_path / "x" / ".."], tmp_path / "page.html")
 
 
 def test_a_run_that_has_only_started_has_a_report(tmp_path):
