@@ -28,10 +28,12 @@ def history(source: Source) -> Iterator[Call]:
             yield call
 
 
-def times(source: Source) -> Iterator[float]:
-    """Yield when each row of metrics was written that is history."""
+def newest(source: Source) -> tuple[int, float]:
+    """Return the last step and the last time of the rows of metrics that are history; -1 and 0 where there are none."""
+    step, time = -1, 0.0
     for row in ledger.read(source.workdir / ledger.METRICS, until=source.sizes.get(ledger.METRICS)):
-        yield row["time"]
+        step, time = max(step, row["step"]), max(time, row["time"])
+    return step, time
 
 
 def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
@@ -45,9 +47,10 @@ def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
             return text(row)
         case "histogram":
             return "histogram", (step, row["name"], row["edges"], row["counts"], time)
-        case kind if kind in ledger.FILES:
-            path = workdir / row["file"]
-            if path.is_file() and digest.of_file(path) == row["sha256"]:
+        case ledger.FIGURE | ledger.ARTIFACT as kind:
+            path = (workdir / row["file"]).resolve()
+            # A ledger that came from elsewhere could name any file of this machine, to be sent to a server.
+            if path.is_relative_to(workdir.resolve()) and path.is_file() and digest.of_file(path) == row["sha256"]:
                 return kind, (step, row["name"], path, time)
     return None
 

@@ -5,18 +5,18 @@
                      "chain": "5d1c..."}
 
 `time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite".
-Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it.
+Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it. How the lines
+lie in files is told in `codex_jax/tracking/rows.py`.
 
 `chain` is that of `codex_jax/tracking/chain.py`: an event that is lost shows.
 """
 
-import json
 import math
 import numbers
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,11 @@ from codex_jax import atomic
 from codex_jax.errors import AssetError
 from codex_jax.tracking import chain
 from codex_jax.tracking.chain import Head
+from codex_jax.tracking.rows import EVENTS, METRICS, WAY_OUT, AppendFile, lines, rewind
 
 
-METRICS = "metrics.ndjson"
-EVENTS = "events.ndjson"
 # Events that a resumed run writes again, word for word, when it repeats the steps after its checkpoint.
-REPLAYED = ("data.", "safety.", "sample", "step.", "histogram")
+REPLAYED = ("data.", "safety.", "sample", "step.", "histogram", "figure")
 # The event of a process that lets through what the safety policy would stop; it is no decision about a text.
 BYPASS = "safety.bypass_enabled"
 # The event of a checkpoint that is on the disk as a whole.
@@ -37,8 +36,7 @@ SAVED = "checkpoint.saved"
 # The event of one that never will be.
 NOT_SAVED = "checkpoint.failed"
 # Events of a file below the run directory: its name, place and SHA-256.
-FILES = ("figure", "artifact")
-_WAY_OUT = "Put back a good copy, or move the file away to go on without its history"
+FIGURE, ARTIFACT = "figure", "artifact"
 RESERVED = frozenset({"run_id", "step", "time", "event", "chain"})
 
 
@@ -48,12 +46,15 @@ class Ledger:
     `resume_step` is the step of the checkpoint the run goes on from. What was written after it is forgotten: metric
     rows, and events that the repeated steps write again; events of the run's life (started, resumed, saved) stay.
     0 says there is no checkpoint: the run starts over, and rows of step 0 go as well. With `owes_evaluation` an
-    evaluation of that step is forgotten, which may have been written in part: it will be written again.
+    evaluation of that step is forgotten, which may have been written in part: it will be written again. `rotate_bytes`
+    is the size at which a file is set aside as a part, see `rows`; 0: never.
 
     Every method raises TrainingStopped, naming the file, when the file system refuses.
     """
 
-    def __init__(self, workdir: Path, *, run_id: str, resume_step: int, owes_evaluation: bool = False) -> None:
+    def __init__(
+        self, workdir: Path, *, run_id: str, resume_step: int, owes_evaluation: bool = False, rotate_bytes: int = 0
+    ) -> None:
         self._run_id, self.resume_step = run_id, resume_step
         self._lock = threading.Lock()
 
@@ -63,11 +64,11 @@ class Ledger:
 
         try:
             workdir.mkdir(parents=True, exist_ok=True)
-            _rewind(workdir / METRICS, known)
-            _rewind(workdir / EVENTS, lambda row: known(row) or not is_replayed(row["event"]))
+            rewind(workdir / METRICS, known)
+            rewind(workdir / EVENTS, lambda row: known(row) or not is_replayed(row["event"]))
             self._head = _head(workdir / EVENTS)
-            self._metrics = _AppendFile(workdir / METRICS)
-            self._events = _AppendFile(workdir / EVENTS)
+            self._metrics = AppendFile(workdir / METRICS, rotate_bytes)
+            self._events = AppendFile(workdir / EVENTS, rotate_bytes)
             atomic.sync(workdir)
         except OSError as error:
             raise atomic.refused(Path(error.filename or workdir), error) from error
@@ -151,7 +152,7 @@ def refuse_lost_events(workdir: Path, step: int, meta: Mapping[str, Any]) -> Non
     path = workdir / EVENTS
     # Where a link is broken, opening the ledger says which.
     if path.exists() and not chain.broken_link(read(path)) and (wrong := lost_events(path, step, meta)):
-        raise AssetError(f"{wrong}. {_WAY_OUT}")
+        raise AssetError(f"{wrong}. {WAY_OUT}")
 
 
 def lost_events(path: Path, step: int, meta: Mapping[str, Any]) -> str:
@@ -170,91 +171,9 @@ def read(path: Path, *, until: int | None = None) -> Iterator[dict[str, Any]]:
 
     A torn last line is left out: a run may be writing it. Raises AssetError for any other damage, naming the line.
     """
-    for _, row in _lines(path, until):
+    for _, row in lines(path, until):
         if row is not None:
             yield row
-
-
-def _lines(path: Path, until: int | None = None) -> Iterator[tuple[bytes, dict[str, Any] | None]]:
-    """Yield every line with its row; the row of a torn last line is None."""
-    end = 0
-    try:
-        file = open(path, "rb")  # noqa: SIM115 (the `with` below would catch the consumer's errors too)
-    except FileNotFoundError:
-        raise AssetError(f"{path} is missing: is its directory the workdir of a run?") from None
-    with file:
-        for number, line in enumerate(file, 1):
-            end += len(line)
-            if until is not None and end > until:
-                return
-            row = _parse(line, path.name)
-            if row is None and file.read(1):
-                raise AssetError(
-                    f"{path} line {number} is damaged: it is no row of a ledger, and rows follow it. {_WAY_OUT}"
-                )
-            yield line, row
-
-
-def _parse(line: bytes, name: str) -> dict[str, Any] | None:
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return None
-    kind, holds = ("event", str) if name == EVENTS else ("metrics", dict)
-    if isinstance(row, dict) and isinstance(row.get("step"), int) and isinstance(row.get(kind), holds):
-        return row
-    return None
-
-
-def _rewind(path: Path, keep: Callable[[dict[str, Any]], bool]) -> None:
-    """Rewrite a ledger file with the rows to keep and without a torn line, unless it is like that already."""
-    if not path.exists():
-        return
-    if path.name == EVENTS and (line_number := chain.broken_link(read(path))):
-        raise AssetError(
-            f"{path} line {line_number} does not follow from the lines before it: events were removed or changed. "
-            f"{_WAY_OUT}"
-        )
-    if all(row is not None and line.endswith(b"\n") and keep(row) for line, row in _lines(path)):
-        return
-    head = Head()
-    with atomic.replacing(path) as file:
-        for _, row in _lines(path):
-            if row is not None and keep(row):
-                if path.name == EVENTS:
-                    head = head.after(row)
-                    row["chain"] = head.chain
-                file.write(_encoded(row))
-
-
-class _AppendFile:
-    """A file that grows by whole lines: a line that does not fit is taken back."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-
-    def append(self, row: dict[str, Any]) -> None:
-        rest = memoryview(_encoded(row))
-        end = self.size()
-        try:
-            while rest:
-                rest = rest[os.write(self._fd, rest) :]
-        except OSError as error:
-            os.ftruncate(self._fd, end)
-            raise atomic.refused(self._path, error) from error
-
-    def size(self) -> int:
-        return os.fstat(self._fd).st_size
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._fd)
-        except OSError as error:
-            raise atomic.refused(self._path, error) from error
-
-    def close(self) -> None:
-        os.close(self._fd)
 
 
 def _head(path: Path) -> Head:
@@ -262,10 +181,6 @@ def _head(path: Path) -> Head:
     for row in read(path) if path.exists() else ():
         head = Head(head.number + 1, row["chain"])
     return head
-
-
-def _encoded(row: Mapping[str, Any]) -> bytes:
-    return (json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii")
 
 
 def _now() -> float:

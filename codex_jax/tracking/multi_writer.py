@@ -10,9 +10,8 @@ from typing import Any
 
 from codex_jax import digest
 from codex_jax.console import warn
-from codex_jax.tracking import calls, guard
+from codex_jax.tracking import calls, guard, ledger
 from codex_jax.tracking.chain import Head
-from codex_jax.tracking.ledger import EVENTS, METRICS, Ledger
 from codex_jax.tracking.sink import Sink, Source
 from codex_jax.tracking.writer import Writer
 
@@ -34,7 +33,13 @@ def open_writer(
     may hold of them. Raises AssetError when the ledger is damaged before its last line, TrainingStopped when it cannot
     be written.
     """
-    book = Ledger(source.workdir, run_id=source.run_id, resume_step=resume_step, owes_evaluation=owes_evaluation)
+    book = ledger.Ledger(
+        source.workdir,
+        run_id=source.run_id,
+        resume_step=resume_step,
+        owes_evaluation=owes_evaluation,
+        rotate_bytes=source.tracking.rotate_bytes,
+    )
     return MultiWriter(book, source, sinks, outward=outward)
 
 
@@ -43,7 +48,7 @@ class MultiWriter(Writer):
 
     def __init__(
         self,
-        book: Ledger,
+        book: ledger.Ledger,
         source: Source,
         sinks: Mapping[str, type[Sink]],
         *,
@@ -90,11 +95,11 @@ class MultiWriter(Writer):
 
     def figure(self, step: int, name: str, path: Path) -> None:
         """Record a picture: event "figure" of the ledger, and in the sinks that can hold it."""
-        self._record(step, "figure", self._file(name, path))
+        self._record(step, ledger.FIGURE, self._file(name, path))
 
     def artifact(self, step: int, name: str, path: Path) -> None:
         """Record a file: event "artifact" of the ledger, and in the sinks that can hold it."""
-        self._record(step, "artifact", self._file(name, path))
+        self._record(step, ledger.ARTIFACT, self._file(name, path))
 
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Record something that happened, in the ledger only."""
@@ -167,7 +172,11 @@ class MultiWriter(Writer):
                 self._ledger.event("sink.dropped", self._step, {"sink": sink.name, "calls": sink.dropped})
 
 
-def _sizes(book: Ledger, workdir: Path) -> dict[str, int]:
+def _sizes(book: ledger.Ledger, workdir: Path) -> dict[str, int]:
     system = workdir / calls.SYSTEM
     metrics, events = book.sizes()
-    return {METRICS: metrics, EVENTS: events, calls.SYSTEM: system.stat().st_size if system.exists() else 0}
+    return {
+        ledger.METRICS: metrics,
+        ledger.EVENTS: events,
+        calls.SYSTEM: system.stat().st_size if system.exists() else 0,
+    }

@@ -151,7 +151,7 @@ def _take_event(facts: Facts, row: Mapping[str, Any]) -> None:
             facts.safety[f"{row['action']}/{row.get('rule')}"] += 1
         case ledger.SAVED:
             facts.checkpoints.add(row)
-        case event if not ledger.is_replayed(event) and event not in ledger.FILES:
+        case event if not ledger.is_replayed(event) and event != ledger.ARTIFACT:
             facts.life.add(row)
             if event in STARTS:
                 facts.status = "not finished"

@@ -1,11 +1,11 @@
-"""Both packages start threads and processes, change logging and the environment: they run in a process of their own."""
+"""All copies of one ledger agree. MLflow and W&B start threads and processes: they run in a process of their own."""
 
-import json
-import os
 import shutil
 import subprocess
 import sys
 
+import copies
+import mlflow_servers
 import pytest
 
 from codex_jax.tracking import ledger
@@ -14,119 +14,112 @@ from codex_jax.tracking import ledger
 pytestmark = [pytest.mark.infra, pytest.mark.slow]
 
 RUN = """
-import dataclasses, sys
+import struct, sys, zlib
 from pathlib import Path
 import small_writer
 from codex_jax.tracking import multi_writer, registry
 
-workdir, sink, last, resume_step, shift = Path(sys.argv[1]), sys.argv[2], *map(int, sys.argv[3:])
-source = small_writer.source(workdir, {f"{sink}.enabled": True}, run_id="r-1", tags={"safety.bypass": "a drill"})
+workdir, last, resume_step, shift = Path(sys.argv[1]), *map(int, sys.argv[2:])
+changes = {f"{name}.enabled": True for name in ("csv", "tensorboard", "mlflow", "wandb")}
+source = small_writer.source(workdir, changes, run_id="r-1", tags={"safety.bypass": "a drill"})
 source.settings["train"]["num_steps"] += shift
+
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+def picture(path):
+    path.parent.mkdir(exist_ok=True)
+    header, rows = struct.pack(">IIBBBBB", 2, 3, 8, 2, 0, 0, 0), zlib.compress(bytes(21))
+    path.write_bytes(b"\\x89PNG\\r\\n\\x1a\\n" + chunk(b"IHDR", header) + chunk(b"IDAT", rows) + chunk(b"IEND", b""))
+    return path
+
 with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_step=resume_step) as writer:
+    (workdir / "config.json").write_text(f"of step {resume_step}")
+    writer.artifact(resume_step, "config.json", workdir / "config.json")
     for step in range(resume_step + 1, last + 1):
-        writer.scalars(step, "train", {"loss": 8 / step + shift, "grad_norm": float("nan") if step == 2 else 1.0})
-        writer.text(step, "default", f"sample {step} \\N{SNOWMAN}")
-"""
-
-READ_MLFLOW = """
-import json, os, sys
-os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
-from mlflow.tracking import MlflowClient
-client = MlflowClient(f"sqlite:///{sys.argv[1]}/mlflow.db")
-runs = client.search_runs([client.get_experiment_by_name("codex_jax").experiment_id])
-points = [
-    (point.step, key, None if point.value != point.value else point.value)
-    for run in runs for key in run.data.metrics for point in client.get_metric_history(run.info.run_id, key)
-]
-samples = [file.path for run in runs for file in client.list_artifacts(run.info.run_id, "samples/default")]
-facts = [runs[0].info.status, runs[0].data.params, points, samples, runs[0].data.tags.get("safety.bypass")]
-print(json.dumps([[run.info.run_id for run in runs], *facts]))
+        grad_norm = float("nan") if step == 2 else float("inf") if step == 3 else 1.0
+        values = {"loss": 8 / step + shift, "grad_norm": grad_norm, "tokens": 2**53 - step, "tiny": 5e-324}
+        writer.scalars(step, "train", values)
+        writer.text(step, "default", f"sample {step}\\n\\N{SNOWMAN} \\ud800")
+        writer.histogram(step, "gradients/wte", [0.0, 0.5, 1.0, 2.0], [1, 2, step])
+    writer.figure(last, "figure/loss", picture(workdir / "figures" / f"{last}.png"))
 """
 
 
-def environment():
-    # MLflow turns its telemetry off where it sees these: a test would pass without our doing.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST", "GITHUB", "CI"))}
-    return {**clean, "PYTHONPATH": os.pathsep.join(sys.path)}
-
-
-def python(program, *arguments):
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, env=environment(), timeout=180)
-    assert done.returncode == 0, done.stderr
-    return done
-
-
-def values_of_ledger(workdir):
-    rows = ledger.read(workdir / ledger.METRICS)
-    return in_order(
-        (row["step"], f"{row['split']}/{name}", value) for row in rows for name, value in row["metrics"].items()
+def run(workdir, last, resume_step, shift):
+    command = [sys.executable, "-c", RUN, *map(str, (workdir, last, resume_step, shift))]
+    done = subprocess.run(
+        command, capture_output=True, text=True, env=mlflow_servers.clean_environment(), timeout=180, check=False
     )
+    assert (done.returncode, done.stderr) == (0, "")
 
 
-def in_order(points):
-    """Sort points of which some are nan or null; wandb writes 1.0 as 1."""
-    return sorted((step, name, repr(float("nan" if value is None else value))) for step, name, value in points)
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory):
+    """A run of 6 steps that went on from step 3, with another setting, to step 5."""
+    made = tmp_path_factory.mktemp("run")
+    run(made, 6, 0, 0)
+    before = copies.query(made / "mlflow.db", "SELECT run_uuid FROM runs")
+    run(made, 5, 3, 1)
+    assert copies.query(made / "mlflow.db", "SELECT run_uuid FROM runs") == before
+    assert [row for row in ledger.read(made / ledger.EVENTS) if row["event"].startswith("sink.")] == []
+    return made
 
 
-def assert_undegraded(workdir):
-    assert [row for row in ledger.read(workdir / ledger.EVENTS) if row["event"].startswith("sink.")] == []
+def test_every_copy_has_each_value_of_each_step_once(workdir):
+    expected = copies.of_ledger(workdir)
+    assert sorted({step for step, _ in expected}) == [1, 2, 3, 4, 5]
+    assert copies.of_csv(workdir) == expected
+    assert copies.of_mlflow(workdir / "mlflow.db") == expected
+    assert copies.of_wandb(workdir) == expected
+    found = copies.of_tensorboard(workdir)
+    assert found.keys() == expected.keys()
+    for key, value in expected.items():  # TensorBoard holds float32
+        assert found[key] == (None if value is None else pytest.approx(value, rel=1e-6, abs=1e-44))
 
 
-def test_mlflow_agrees_with_the_ledger_after_a_resume_and_keeps_its_run(tmp_path):
-    first = python(RUN, tmp_path, "mlflow", 6, 0, 0)
-    runs_before = json.loads(python(READ_MLFLOW, tmp_path).stdout)[0]
-    second = python(RUN, tmp_path, "mlflow", 5, 3, 1)
-    runs, status, params, points, samples, bypass = json.loads(python(READ_MLFLOW, tmp_path).stdout)
-    assert_undegraded(tmp_path)
-    assert bypass == "a drill"
-    assert (first.stderr, second.stderr) == ("", "")
-    assert (runs, status) == (runs_before, "FINISHED")
-    assert params["train.num_steps"] == "1001"
-    assert in_order(points) == values_of_ledger(tmp_path)
-    assert samples == [f"samples/default/{step:08d}.txt" for step in range(1, 6)]
+def test_every_copy_that_can_has_the_samples(workdir):
+    texts = [f"sample {step}\n\N{SNOWMAN} ?" for step in range(1, 6)]
+    assert [path.read_text() for path in sorted(workdir.glob("mlflow/*/artifacts/samples/default/*"))] == texts
+    rows = [copies.row_of(record) for record in copies.wandb_records(workdir)]
+    assert [row["sample/default"] for row in rows if "sample/default" in row] == texts
+    events = copies.tensorboard_events(workdir)
+    assert [event.step for event in events.Tensors("sample/default/text_summary")] == [1, 2, 3, 4, 5]
 
 
-READ_WANDB = """
-import json, struct, sys
-from wandb.proto import wandb_internal_pb2
-data, record, offset, points = open(sys.argv[1], "rb").read(), b"", 7, []
-while offset < len(data):  # LevelDB's log format: blocks of 32 KB, pieces of records with a header of 7 bytes
-    room = 32768 - offset % 32768
-    if room < 7:
-        offset += room
-        continue
-    length, kind = struct.unpack_from("<HB", data, offset + 4)
-    record += data[offset + 7 : offset + 7 + length]
-    offset += 7 + length
-    if kind in (1, 4):  # whole, or the last piece
-        message, record = wandb_internal_pb2.Record.FromString(record), b""
-        row = {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in message.history.item}
-        points += [(row["step"], name, value) for name, value in row.items() if "/" in name]
-print(json.dumps(points))
-"""
+def test_histograms_are_where_there_is_a_place_for_them(workdir):
+    expected = [(step, [1, 2, step]) for step in range(1, 6)]
+    found = copies.tensorboard_events(workdir).Histograms("gradients/wte")
+    assert [(event.step, event.histogram_value.bucket) for event in found] == expected
+    assert found[0].histogram_value.bucket_limit == [0.5, 1.0, 2.0]
+    rows = [copies.row_of(record) for record in copies.wandb_records(workdir)]
+    kept = [row for row in rows if row.get("gradients/wte/_type") == "histogram"]
+    assert [(row["step"], row["gradients/wte/values"]) for row in kept] == expected
+    assert kept[0]["gradients/wte/bins"] == [0, 0.5, 1, 2]
 
 
-def test_wandb_agrees_with_the_ledger_after_a_resume_in_one_offline_run(tmp_path):
-    first = python(RUN, tmp_path, "wandb", 6, 0, 0)
-    second = python(RUN, tmp_path, "wandb", 5, 3, 1)
-    assert_undegraded(tmp_path)
-    assert (first.stderr, second.stderr) == ("", "")
-    (folder,) = tmp_path.glob("wandb/offline-run-*")
-    points = json.loads(python(READ_WANDB, folder / "run-r-1.wandb").stdout)
-    texts = [(step, value) for step, name, value in points if name == "sample/default"]
-    assert texts == [(step, f"sample {step} \N{SNOWMAN}") for step in range(1, 6)]
-    numbers = [point for point in points if point[1].startswith("train/")]
-    assert in_order(numbers) == values_of_ledger(tmp_path)
+def test_files_and_figures_are_where_there_is_a_place_for_them(workdir):
+    (mlflow,), (wandb,) = workdir.glob("mlflow/*/artifacts"), workdir.glob("wandb/offline-run-*/files")
+    assert (mlflow / "config.json").read_text() == (wandb / "config.json").read_text() == "of step 3"
+    assert sorted(path.name for path in (mlflow / "figures").iterdir()) == ["5.png"]
+    assert len(list(wandb.glob("media/images/**/*.png"))) == 1
+    assert [event.step for event in copies.tensorboard_events(workdir).Images("figure/loss")] == [5]
 
 
-@pytest.mark.security
-@pytest.mark.parametrize("sink", ["mlflow", "wandb"])
-def test_no_socket_to_a_network_is_opened(tmp_path, sink):
-    if shutil.which("strace") is None:
-        pytest.skip("strace is not installed")
-    trace = tmp_path / "trace"
-    command = ["strace", "-f", "-e", "trace=connect,sendto,sendmsg", "-o", str(trace), sys.executable, "-c", RUN]
-    subprocess.run([*command, str(tmp_path / "run"), sink, "2", "0", "0"], check=True, env=environment(), timeout=300)
-    assert_undegraded(tmp_path / "run")
-    assert "AF_INET" not in trace.read_text()
+def test_settings_tags_and_status_are_those_of_the_newest_process(workdir):
+    database = workdir / "mlflow.db"
+    assert copies.query(database, "SELECT value FROM params WHERE key = 'train.num_steps'") == [("1001",)]
+    assert copies.query(database, "SELECT value FROM tags WHERE key = 'safety.bypass'") == [("a drill",)]
+    assert copies.query(database, "SELECT status, name FROM runs") == [("FINISHED", "r-1")]
+    runs = [record.run for record in copies.wandb_records(workdir) if record.run.run_id]
+    assert (runs[0].run_id, list(runs[0].tags)) == ("r-1", ["safety.bypass"])
+
+
+def test_a_copy_of_the_run_directory_leaves_the_first_one_alone(workdir, tmp_path):
+    moved = tmp_path / "moved"
+    shutil.copytree(workdir, moved, symlinks=True)
+    before = {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()}
+    run(moved, 6, 5, 1)
+    assert {path: path.read_bytes() for path in workdir.rglob("*") if path.is_file()} == before
+    assert copies.of_mlflow(moved / "mlflow.db") == copies.of_ledger(moved)
+    assert len(list(moved.glob("mlflow/*/artifacts/samples/default/*"))) == 6

@@ -65,7 +65,7 @@ def query(database: Path, sql: str, *parameters: str) -> list[Any]:
 
 def of_wandb(workdir: Path) -> Values:
     """Return the numbers of the one W&B run in WORKDIR/wandb."""
-    rows = [row for row in map(_row, wandb_records(workdir)) if row]
+    rows = [row for row in map(row_of, wandb_records(workdir)) if row]
     kept = [(row["step"], name, at) for row in rows if not _is_picture(row) for name, at in row.items() if "/" in name]
     return once((step, name, float(at)) for step, name, at in kept if isinstance(at, (int, float)) or at == "NaN")
 
@@ -93,7 +93,8 @@ def wandb_records(workdir: Path) -> Iterator[Any]:
             record = b""
 
 
-def _row(record: Any) -> dict[str, Any]:
+def row_of(record: Any) -> dict[str, Any]:
+    """Return what was logged at one time, by name."""
     return {"/".join(item.nested_key) or item.key: json.loads(item.value_json) for item in record.history.item}
 
 

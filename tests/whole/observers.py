@@ -31,6 +31,7 @@ from codex_jax.run import site
 from codex_jax.safety import gate
 from codex_jax.tokenizers import training
 from codex_jax.tokenizers.tokenizer import JsonTokenizer
+from codex_jax.tracking import registry
 from codex_jax.tracking.writer import Nowhere
 from codex_jax.training import beginning, masking
 from codex_jax.training import program as training_program
@@ -109,6 +110,14 @@ def kept(settings: config.Config) -> list[int]:
             document.write(place, document.make(step, {}, {}, meta))
             manifest.write(place)
         return list(retention.apply(Path(directory), retention.rules(settings.checkpoint), {}).stays)
+
+
+def sinks(settings: config.Config) -> Any:
+    """Return the names of the sinks a run would have, or why it cannot have them."""
+    try:
+        return list(registry.chosen(settings.tracking))
+    except ConfigError as error:
+        return str(error)
 
 
 def refusal(settings: config.Config) -> str:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import copies
 import jax
 import observers
 import pytest
@@ -42,6 +43,7 @@ ON_WEIGHTS = {
     **dict.fromkeys(("model.num_layers", "model.num_heads", "model.width", "model.context_length"), 0),
 }
 ADAPTED = {**ON_WEIGHTS, "adapter.rank": 3}
+AWAY = {"tracking.mlflow.enabled": True, "tracking.mlflow.uri": "http://10.0.0.1"}
 BEST = {"checkpoint.keep_best": 1, "checkpoint.keep_last": 1}
 FREE_PORT = {"parallel.coordinator": f"localhost:{small_run.free_port()}"}
 
@@ -182,10 +184,14 @@ EFFECTS: dict[str, Effect] = {
     "generate.min_p": Effect(0.99, observers.sample),
     "generate.repetition_penalty": Effect(5.0, observers.sample, {"generate.temperature": 0.0}),
     "generate.stop": Effect(("e",), observers.sample),
+    "tracking.allow_remote": Effect(True, observers.sinks, AWAY),
+    "tracking.plugins": Effect(("nowhere",), observers.sinks),
+    "tracking.mlflow.uri": Effect("http://10.0.0.1", observers.sinks, {"tracking.mlflow.enabled": True}),
+    "tracking.wandb.mode": Effect("online", observers.sinks, {"tracking.wandb.enabled": True}),
 }
 
 
-def steps_of(name: str, **fields: str) -> Callable[[Path], Any]:
+def steps_of(name: str, **fields: str | int) -> Callable[[Path], Any]:
     def observe(workdir: Path) -> list[int]:
         rows = ledger.read(workdir / name)
         return [row["step"] for row in rows if all(row[field] == value for field, value in fields.items())]
@@ -197,6 +203,19 @@ def has(name: str) -> Callable[[Path], Any]:
     return lambda workdir: (workdir / name).exists()
 
 
+def mlflow_has(sql: str, value: str) -> Callable[[Path], Any]:
+    return lambda workdir: (workdir / "mlflow.db").exists() and (value,) in copies.query(workdir / "mlflow.db", sql)
+
+
+def wandb_has(field: str, value: Any) -> Callable[[Path], Any]:
+    def observe(workdir: Path) -> bool:
+        (run,) = [one.run for one in copies.wandb_records(workdir) if one.run.run_id] or [None]
+        found = getattr(run, field, None)
+        return (found if isinstance(found, str | None) else list(found)) == value
+
+    return lambda workdir: (workdir / "wandb").exists() and observe(workdir)
+
+
 # Seen in what a whole run leaves. All of them are changed in one run, so none may be seen through another's effect.
 IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "train.log_every": (2, steps_of(ledger.METRICS, split="train")),
@@ -204,15 +223,21 @@ IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "checkpoint.every_steps": (3, steps_of(ledger.EVENTS, event="checkpoint.saved")),
     "checkpoint.keep_last": (1, lambda workdir: len(os.listdir(workdir / "checkpoints"))),
     "safety.bypass": (True, steps_of(ledger.EVENTS, event=ledger.BYPASS)),
-    "safety.bypass_reason": ("a test", lambda workdir: "a test" in (workdir / ledger.EVENTS).read_text()),
+    "safety.bypass_reason": ("a test", steps_of(ledger.EVENTS, event=ledger.BYPASS, reason="a test")),
+    "tracking.rotate_bytes": (1000, has("metrics.0001.ndjson")),
     "tracking.system_every_secs": (0.0, has(calls.SYSTEM)),
     "train.layer_stats_every": (2, steps_of(ledger.METRICS, split="layers")),
     "tracking.profile_steps": (2, steps_of(ledger.EVENTS, event="profile.saved")),
-    "tracking.profile_from_step": (4, lambda workdir: '"first":4,"last":5' in (workdir / ledger.EVENTS).read_text()),
+    "tracking.profile_from_step": (4, steps_of(ledger.EVENTS, event="profile.saved", first=4)),
     "tracking.csv.enabled": (False, has("metrics.csv")),
     "tracking.tensorboard.enabled": (False, has("tensorboard")),
     "tracking.mlflow.enabled": (True, has("mlflow.db")),
+    "tracking.mlflow.experiment": ("one experiment", mlflow_has("SELECT name FROM experiments", "one experiment")),
+    "tracking.mlflow.run_name": ("a run name", mlflow_has("SELECT name FROM runs", "a run name")),
     "tracking.wandb.enabled": (True, has("wandb")),
+    "tracking.wandb.project": ("one project", wandb_has("project", "one project")),
+    "tracking.wandb.entity": ("one_entity", wandb_has("entity", "one_entity")),
+    "tracking.wandb.tags": (("one tag",), wandb_has("tags", ["one tag", "safety.bypass"])),
 }
 
 
