@@ -8,21 +8,17 @@ where `step` is the newest that was dispatched. A process that goes on with a ru
 """
 
 import contextlib
-import errno
-import itertools
-import json
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from io import FileIO
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from codex_jax.console import warn
 from codex_jax.errors import CodexError
-from codex_jax.tracking import calls, ledger
+from codex_jax.tracking import calls, ledger, rows
 from codex_jax.tracking.gpus import Gpus, Unread
+from codex_jax.tracking.rows import AppendFile
 from codex_jax.tracking.system import Machine
 from codex_jax.tracking.writer import Writer
 
@@ -35,14 +31,10 @@ def mend(workdir: Path) -> float:
 
     AssetError for damage before the last line.
     """
-    path, joules, count = workdir / calls.SYSTEM, 0.0, 0
-    if not path.exists():
-        return joules
-    for row in ledger.read(path):
-        joules, count = row["metrics"].get("energy_joules") or joules, count + 1
-    with open(path, "rb+") as file:
-        whole = [len(line) for line in itertools.islice(file, count) if line.endswith(b"\n")]
-        file.truncate(sum(whole))
+    path, joules = workdir / calls.SYSTEM, 0.0
+    rows.rewind(path, lambda row: True)
+    for row in ledger.read(path) if path.exists() else ():
+        joules = row["metrics"].get("energy_joules") or joules
     return joules
 
 
@@ -89,7 +81,7 @@ class Sampler:
     def _work(self, writer: Writer, newest: Callable[[], int]) -> None:
         try:
             machine = Machine(self._workdir)  # here: psutil remembers for each thread when it was asked last
-            with open(self._workdir / calls.SYSTEM, "ab", buffering=0) as file:
+            with contextlib.closing(AppendFile(self._workdir / calls.SYSTEM, rotate_bytes=0)) as file:
                 while not self._stopping.wait(self._every_secs):
                     self._take(file, machine, writer, newest())
                 self._take(file, machine, writer, newest())
@@ -100,22 +92,10 @@ class Sampler:
                 with contextlib.suppress(CodexError):
                     writer.event("system.degraded", newest(), {"reason": reason})
 
-    def _take(self, file: FileIO, machine: Machine, writer: Writer, step: int) -> None:
+    def _take(self, file: AppendFile, machine: Machine, writer: Writer, step: int) -> None:
         metrics = {**machine.read(), **(self._gpus.read() if self._gpus else {})}
         if "energy_joules" in metrics:
             metrics["energy_joules"] += self._before
             self.joules = metrics["energy_joules"]
-        _append(file, {"run_id": self._run_id, "step": step, "time": round(time.time(), 3), "metrics": metrics})
+        file.append({"run_id": self._run_id, "step": step, "time": round(time.time(), 3), "metrics": metrics})
         writer.beside(step, "system", metrics)
-
-
-def _append(file: FileIO, row: Mapping[str, Any]) -> None:
-    """Add a line; one that does not fit is taken back."""
-    line, end = (json.dumps(row, allow_nan=False, separators=(",", ":")) + "\n").encode("ascii"), file.tell()
-    try:
-        if file.write(line) != len(line):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-    except OSError:
-        with contextlib.suppress(OSError):
-            file.truncate(end)
-        raise

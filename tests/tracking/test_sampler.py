@@ -1,6 +1,5 @@
 """The rows of system.ndjson: what is in them, who else gets them, and what a crash or a second process does to them."""
 
-import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -87,7 +86,7 @@ def test_a_process_that_goes_on_appends_and_its_copies_have_all(tmp_path: Path) 
     assert [row[2] for row in Kept.rows] == [row["metrics"] for row in written(tmp_path)]
 
 
-@pytest.mark.parametrize("torn", [b'{"run_id":"r1","st', b'{"run_id":"r1","step":4,"time":1,"metrics":{}}', b"\xff\n"])
+@pytest.mark.parametrize("torn", [b'{"run_id":"r1","st', b"\xff\n"])
 def test_a_torn_last_row_is_taken_back(torn: bytes, tmp_path: Path) -> None:
     sample(tmp_path, 1)
     path = tmp_path / calls.SYSTEM
@@ -129,4 +128,5 @@ def test_what_it_cannot_write_ends_the_looking_and_nothing_else(
             time.sleep(0.01)
         writer.scalars(6, "train", {"loss": 1.0})
     assert [(row["event"], row["step"]) for row in events] == [("system.degraded", 5)]
-    assert "No space left" in events[0]["reason"] and os.strerror(28) in capsys.readouterr().err
+    assert events[0]["reason"] in capsys.readouterr().err
+    assert [row["step"] for row in ledger.read(tmp_path / ledger.METRICS)] == [6]

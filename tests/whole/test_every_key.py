@@ -191,7 +191,7 @@ EFFECTS: dict[str, Effect] = {
 }
 
 
-def steps_of(name: str, **fields: str) -> Callable[[Path], Any]:
+def steps_of(name: str, **fields: str | int) -> Callable[[Path], Any]:
     def observe(workdir: Path) -> list[int]:
         rows = ledger.read(workdir / name)
         return [row["step"] for row in rows if all(row[field] == value for field, value in fields.items())]
@@ -228,7 +228,7 @@ IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "tracking.system_every_secs": (0.0, has(calls.SYSTEM)),
     "train.layer_stats_every": (2, steps_of(ledger.METRICS, split="layers")),
     "tracking.profile_steps": (2, steps_of(ledger.EVENTS, event="profile.saved")),
-    "tracking.profile_from_step": (4, lambda workdir: '"first":4,"last":5' in (workdir / ledger.EVENTS).read_text()),
+    "tracking.profile_from_step": (4, steps_of(ledger.EVENTS, event="profile.saved", first=4)),
     "tracking.csv.enabled": (False, has("metrics.csv")),
     "tracking.tensorboard.enabled": (False, has("tensorboard")),
     "tracking.mlflow.enabled": (True, has("mlflow.db")),
