@@ -150,6 +150,7 @@ def test_signal_anywhere_else_ends_in_time_and_goes_on_equal(
         time.sleep(0.02)
     code, output = ended(process)
     assert code == 75 and f"codex_jax: {numbers[0].name}: finishing what is under way" in output, output
+    assert "ended at once" not in output  # by a later signal
     assert_goes_on(args, env, tmp_path / "run", straight)
 
 
