@@ -19,7 +19,6 @@ from codex_jax.journal.totals import Totals
 from codex_jax.run.engine import Engine
 from codex_jax.run.materials import Materials
 from codex_jax.run.standing import Run
-from codex_jax.tracking import registry
 from codex_jax.tracking.multi_writer import open_writer
 from codex_jax.tracking.sink import Source
 from codex_jax.tracking.writer import Nowhere, Writer
@@ -96,12 +95,11 @@ def _digests(run: Run, materials: Materials, engine: Engine) -> dict[str, str]:
 
 
 def _writer(run: Run) -> Writer:
-    workdir, tracking = run.site.workdir, run.settings.tracking
-    sinks = registry.chosen(tracking)
+    workdir, tags = run.site.workdir, run.guard.bypass.tags if run.guard.bypass else {}
     rundir.begin(workdir, run.run_id, run.shown, run.origin)
-    source = Source(workdir, run.run_id, run.shown, run.guard.bypass.tags if run.guard.bypass else {}, tracking)
+    source = Source(workdir, run.run_id, run.shown, tags, run.settings.tracking)
     return open_writer(
-        source, sinks, resume_step=run.step, owes_evaluation=run.owes_evaluation, outward=run.guard.outward
+        source, run.sinks, resume_step=run.step, owes_evaluation=run.owes_evaluation, outward=run.guard.outward
     )
 
 

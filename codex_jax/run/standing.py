@@ -11,7 +11,8 @@ from codex_jax.errors import AssetError, ConfigError
 from codex_jax.run.site import Site
 from codex_jax.safety import gate
 from codex_jax.safety.gate import Gate
-from codex_jax.tracking import ledger
+from codex_jax.tracking import ledger, registry
+from codex_jax.tracking.sink import Sink
 
 
 ANEW = "set them back, choose another --workdir"
@@ -31,6 +32,8 @@ class Run(NamedTuple):
     found: Found | None
     changed: dict[str, Change]
     """settings that are not as in the checkpoint, and may"""
+    sinks: dict[str, type[Sink]]
+    """what makes copies of its ledger, by name"""
 
     @property
     def step(self) -> int:
@@ -54,6 +57,7 @@ def find(settings: config.Config, origin: dict[str, str], site: Site) -> Run:
     Raises AssetError when no checkpoint of several is good or events are missing, ConfigError for other settings.
     """
     team, workdir = site.team, site.workdir
+    sinks = registry.chosen(settings.tracking)
     found = store.find_newest_of(team, site.root)
     if team.is_first and found:
         ledger.refuse_lost_events(workdir, found.step, found.meta)
@@ -65,7 +69,7 @@ def find(settings: config.Config, origin: dict[str, str], site: Site) -> Run:
     changed = changes.of_settings(found.meta["settings"], shown) if found else {}
     says = f"{workdir} holds a run with other settings:"
     changes.refuse(changed, settings.checkpoint.allow_change, ConfigError, says, ANEW)
-    return Run(settings, origin, site, guard, shown, run_id, found, changed)
+    return Run(settings, origin, site, guard, shown, run_id, found, changed, sinks)
 
 
 def moved(run: Run, fingerprint: dict[str, Any]) -> dict[str, Change]:

@@ -185,7 +185,9 @@ def test_killing_the_process_of_wandb_costs_one_event_and_a_replay_mends_it(tmp_
 
 def test_no_key_of_wandb_is_in_a_file(tmp_path):
     key = "0123456789abcdef" * 2 + "01234567"
-    finish(start(tmp_path, {"wandb.enabled": True}, num_steps=20, env={"WANDB_API_KEY": key}))
+    # What its own variable says of the mode must not send a run that is offline.
+    finish(start(tmp_path, {"wandb.enabled": True}, 20, env={"WANDB_API_KEY": key, "WANDB_MODE": "online"}))
+    assert list(tmp_path.glob("wandb/offline-run-*"))
     assert degraded(tmp_path) == []
     found = [path for path in tmp_path.rglob("*") if path.is_file() and key.encode() in path.read_bytes()]
     assert found == []

@@ -5,7 +5,7 @@ import sys
 import pytest
 import small_writer
 
-from codex_jax import config, overrides, schema
+from codex_jax import config, digest, overrides, schema
 from codex_jax.errors import ConfigError
 from codex_jax.tracking import ledger, registry
 from codex_jax.tracking.sinks import mlflow_address
@@ -85,6 +85,26 @@ def test_a_sink_of_a_package_is_named_and_gets_all_there_is(tmp_path):
         '["text", 1, "sample", "a b"]',
         '["close", "finished"]',
     ]
+
+
+@pytest.mark.usefixtures("package")
+def test_a_file_that_changed_or_lies_elsewhere_is_in_no_copy(tmp_path):
+    run, secret = tmp_path / "run", tmp_path / "secret.txt"
+    secret.write_text("a secret")
+    with small_writer.bare(run) as writer:
+        for name in ("kept", "changed", "lost"):
+            (run / name).write_text(name)
+            writer.artifact(1, name, run / name)
+        for file in ("../secret.txt", str(secret), "link"):
+            writer.event("artifact", 1, {"name": file, "file": file, "sha256": digest.of_file(secret)})
+    (run / "link").symlink_to(secret)
+    (run / "changed").write_text("by hand")
+    (run / "lost").unlink()
+    small_writer.switched_on(run, {"plugins": ("lines",)}, resume_step=1).close("finished")
+    told = (run / "lines.jsonl").read_text().splitlines()
+    assert told == ['["artifact", 1, "kept", "kept"]', '["close", "finished"]']
+    with pytest.raises(ValueError, match="is not in the subpath"), small_writer.bare(run, resume_step=1) as writer:
+        writer.artifact(1, "secret", secret)
 
 
 @pytest.mark.usefixtures("package")

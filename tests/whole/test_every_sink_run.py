@@ -81,6 +81,15 @@ def assert_files_are_in_the_copies(workdir: Path) -> None:
     assert image.encoded_image_string == figure.read_bytes() and (image.width, image.height) == (640, 400)
 
 
+def test_a_copy_for_another_machine_is_refused_before_anything_is_made(
+    corpus: Path, run_main: Any, tmp_path: Path
+) -> None:
+    away = {"tracking.mlflow.enabled": True, "tracking.mlflow.uri": "http://10.0.0.1:5000"}
+    done = run_main(small_run.arguments(corpus, tmp_path / "run", away))
+    assert done.returncode == 2 and "tracking.allow_remote=true" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_failure_is_told_as_without_sinks_and_every_copy_says_failed(
     corpus: Path, main_env: dict[str, str], run_main: Any, tmp_path: Path
 ) -> None:
@@ -91,7 +100,7 @@ def test_a_failure_is_told_as_without_sinks_and_every_copy_says_failed(
         done = run_main(small_run.arguments(corpus, tmp_path / name, {**changes, **sinks}))
         assert done.returncode == 4
         said.append(done.stderr.replace(name, "run").splitlines()[-1])
-    assert said[0] == said[1] and "not finite" in said[0]
+    assert said[0] == said[1] and "its loss is nan" in said[0]
     workdir = tmp_path / "copied"
     assert copies.query(workdir / "mlflow.db", "SELECT status FROM runs") == [("FAILED",)]
     assert [one.exit.exit_code for one in copies.wandb_records(workdir) if one.HasField("exit")] == [1]

@@ -68,7 +68,7 @@ class MlflowSink(Sink):
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Hold back the values as split/name; they are written in batches, 50 times faster than one by one."""
         self._values += [
-            self._entities.Metric(f"{split}/{name}", float(value), round(time * 1000), step)
+            self._entities.Metric(_allowed(f"{split}/{name}"), float(value), round(time * 1000), step)
             for name, value in values.items()
         ]
         if len(self._values) >= BATCH // 2:
@@ -122,14 +122,15 @@ class MlflowSink(Sink):
     def _is_outdated(self, run: Any) -> bool:
         """Return whether it holds a setting that was another, or a value that the ledger has forgotten.
 
-        The newest value of each name tells: what a resume forgets is younger than all that it keeps. Values that are
-        there are no harm, since MLflow takes an equal one of the same time once.
+        The newest value of each name tells: what a resume forgets is of later steps than all that it keeps, or younger.
+        Values that are there are no harm, since MLflow takes an equal one of the same time once.
         """
         if any(self._params.get(name, value) != value for name, value in run.data.params.items()):
             return True
-        newest = round(1000 * max(calls.times(self._source), default=0.0))
+        step, time = calls.newest(self._source)
         latest = self._client.get_run(run.info.run_id).data._metric_objs  # its public face has no times
-        return any(value.timestamp > newest for value in latest if not value.key.startswith("system/"))
+        kept = [value for value in latest if not value.key.startswith("system/")]
+        return any(value.step > step or value.timestamp > round(time * 1000) for value in kept)
 
     def _create_run(self) -> str:
         options = self._source.tracking.mlflow
@@ -151,6 +152,11 @@ class MlflowSink(Sink):
         params = [self._entities.Param(name, value) for name, value in self._params.items()]
         for start in range(0, len(params), PARAMS):
             self._client.log_batch(self._run, params=params[start : start + PARAMS])
+
+
+def _allowed(name: str) -> str:
+    """Return a name with nothing in it that MLflow refuses."""
+    return re.sub(r"[^\w\-. :/]", "_", name)
 
 
 def _forget(path: Path, run: str, artifacts: Path) -> None:
