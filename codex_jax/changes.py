@@ -12,7 +12,7 @@ from codex_jax.errors import CodexError, ConfigError
 # tokenizer lie does not, nor where the policy does: the stream's fingerprint covers their content.
 MAY_CHANGE = (
     r"^(eval|generate|tracking|checkpoint|parallel(?!\.deterministic_reduction))\.",
-    r"^train\.(log_every|max_nonfinite|max_rewinds|max_step_secs)$",
+    r"^train\.(log_every|layer_stats_every|max_nonfinite|max_rewinds|max_step_secs)$",
     r"^data\.(workers|prefetch_batches|max_wait_secs|max_quarantined|encode_chunk_size)$",
     r"^(data\.(source|paths|validation_paths|store)|tokenizer\.(name|path|kind)|safety\.policy)$",
     r"^safety\.(on_block|bypass_reason)$",

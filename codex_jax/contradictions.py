@@ -143,6 +143,21 @@ _RULES = (
         "data.store={} is not read in data.mode={}: set data.mode=store, or leave it out",
     ),
     _Rule(
+        ("tracking.system_every_secs",),
+        lambda secs: secs == 0 or secs >= 0.1,
+        "tracking.system_every_secs={:g} would be more looking than work: 0, or at least 0.1",
+    ),
+    _Rule(
+        ("tracking.profile_from_step", "tracking.profile_steps"),
+        lambda first, steps: steps or first == 10,
+        "tracking.profile_from_step={} is not read without tracking.profile_steps: set it",
+    ),
+    _Rule(
+        ("tracking.profile_from_step", "tracking.profile_steps", "train.num_steps"),
+        lambda first, steps, num: not steps or first + steps - 1 <= num,
+        "tracking.profile_from_step={} and tracking.profile_steps={} go beyond train.num_steps={}",
+    ),
+    _Rule(
         ("checkpoint.keep_every", "checkpoint.every_steps"),
         lambda kept, saved: kept % saved == 0,
         "checkpoint.keep_every={} is no multiple of checkpoint.every_steps={}: not all it names would be saved",

@@ -122,6 +122,9 @@ class Train:
     )
     spike_batches: int = knob(1, "batches left out after going back, that of the spike being the last", low=1)
     log_every: int = knob(10, "steps between progress lines and rows of the ledger", low=1)
+    layer_stats_every: int = knob(
+        0, "steps between looks at each layer, norms and histograms, which cost a gradient more; 0: none", low=0
+    )
     max_step_secs: float = knob(
         1800.0,
         "the process ends when a step or a part of an evaluation takes longer, in seconds; ten times as long where "
@@ -251,6 +254,11 @@ class Tracking:
     )
     allow_remote: bool = knob(False, "let copies of the run go to other machines")
     plugins: tuple[str, ...] = knob((), "sinks of installed packages that are on")
+    system_every_secs: float = knob(
+        10.0, "seconds between looks at the machine: CPU, memory, disk and GPUs; 0: it is not looked at", low=0.0
+    )
+    profile_from_step: int = knob(10, "first step that JAX's profiler sees; that of a start compiles", low=1)
+    profile_steps: int = knob(0, "steps that it sees, in profile/; a few, since they are large; 0: none", low=0)
     csv: Csv = section(Csv)
     tensorboard: Tensorboard = section(Tensorboard)
     mlflow: Mlflow = section(Mlflow)

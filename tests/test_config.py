@@ -82,6 +82,12 @@ def test_all_violations_are_listed_at_once() -> None:
         ({"safety__bypass": True}, "safety.bypass=true needs a reason"),
         ({"data__source": "stdlib", "data__paths": ("x",)}, "data.source=stdlib"),
         ({"data__source": "StdLib", "data__paths": ("x",)}, "data.source=StdLib reads no data.paths"),
+        ({"tracking__system_every_secs": 0.05}, "tracking.system_every_secs=0.05 would be more looking than work"),
+        ({"tracking__profile_from_step": 5}, "tracking.profile_from_step=5 is not read without tracking.profile_steps"),
+        (
+            {"tracking__profile_from_step": 900, "tracking__profile_steps": 102},
+            "tracking.profile_from_step=900 and tracking.profile_steps=102 go beyond train.num_steps=1000",
+        ),
         ({"checkpoint__keep_every": 150}, "checkpoint.keep_every=150 is no multiple of checkpoint.every_steps=100"),
         ({"checkpoint__best_metric": "accuracy", "checkpoint__best_mode": "max"}, "no figure of data.objective=causal"),
         ({"checkpoint__best_metric": "token_accuracy"}, "would keep the worst: set checkpoint.best_mode=max"),

@@ -21,6 +21,7 @@ from codex_jax.safety.gate import Gate, Verdict
 from codex_jax.tokenizers import loading
 from codex_jax.tokenizers.tokenizer import Tokenizer
 from codex_jax.tracking import figure, ledger, progress, report, report_facts, system
+from codex_jax.tracking.sampler import Sampler
 from codex_jax.tracking.writer import Writer
 from codex_jax.training import subtree
 from codex_jax.training.program import Program
@@ -177,6 +178,13 @@ def hand_over(writer: Writer, workdir: Path, step: int) -> None:
             writer.artifact(step, name, workdir / name)
 
 
+def name_sampler(sampler: Sampler) -> dict[str, Any]:
+    """Return how the machine is looked at, and say it when its GPUs are not."""
+    if sampler.note and jax.devices()[0].platform == "gpu":
+        warn(f"no figures of the GPUs: {sampler.note}")
+    return sampler.status()
+
+
 def name_leftovers(removed: Sequence[str]) -> None:
     """Say which unfinished saves and deletions of a killed process were removed."""
     for name in removed:
@@ -184,7 +192,7 @@ def name_leftovers(removed: Sequence[str]) -> None:
 
 
 @contextlib.contextmanager
-def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
+def ending(writer: Writer, workdir: Path, recorder: Recorder, sampler: Sampler) -> Iterator[None]:
     """When the run ends, in whatever way but a kill, write that down with report.html; print the results at the end."""
     was_over = bool(recorder.over)
     try:
@@ -192,14 +200,17 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder) -> Iterator[None]:
     except CodexError as error:
         status = "interrupted" if isinstance(error, Interrupted) else "stopped"
         with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
-            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error)})
+            spent = recorder.spent(sampler.joules)
+            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error), **spent})
         raise
     reason = {"reason": recorder.over} if recorder.step < recorder.num_steps else {}
-    facts, path = _end(writer, workdir, recorder.step, {"status": "finished", **reason})
+    spent = recorder.spent(sampler.joules)
+    facts, path = _end(writer, workdir, recorder.step, {"status": "finished", **reason, **spent})
     if reason and not was_over:  # else `resume_run` has said it
         say(f"finished   at step {recorder.step}: {recorder.over}")
     say("")
-    say(progress.summary_table([*_results(facts, recorder.step), ("report", str(path))]))
+    table = [*_results(facts, recorder.step), *_energy(spent), ("report", str(path))]
+    say(progress.summary_table(table))
 
 
 def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
@@ -248,3 +259,14 @@ def _results(facts: report_facts.Facts, step: int) -> Iterator[tuple[str, str]]:
         yield "unigram entropy", f"{last['baseline/unigram_entropy']:.4f} (loss without context)"
     yield "time at work", progress.duration(facts.clock.seconds())
     yield "peak memory", f"{facts.peak_rss_bytes / 2**30:.2f} GiB"
+
+
+def _energy(spent: Mapping[str, float]) -> Iterator[tuple[str, str]]:
+    """Yield the row of what the GPUs took, if that was measured."""
+    if "energy_joules" in spent:
+        each = [
+            f", {progress.count(joules)}J {name.removeprefix('joules_').replace('_', ' ')}"
+            for name, joules in spent.items()
+            if name != "energy_joules"
+        ]
+        yield "energy", f"{progress.count(spent['energy_joules'])}J{''.join(each)}"

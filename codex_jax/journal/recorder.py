@@ -15,12 +15,13 @@ from codex_jax.data.report import Blocked, Report
 from codex_jax.errors import CodexError
 from codex_jax.journal import accounts, health
 from codex_jax.journal.health import Health
+from codex_jax.journal.pace import Pace
 from codex_jax.journal.totals import Totals
-from codex_jax.models import build
 from codex_jax.safety.gate import Verdict
 from codex_jax.tracking import ledger, progress
 from codex_jax.tracking.writer import Writer
-from codex_jax.training import flops, losses, subtree
+from codex_jax.training import losses
+from codex_jax.training.layers import Layers, histograms, norms
 from codex_jax.training.program import Program
 from codex_jax.training.step import Output
 
@@ -33,6 +34,7 @@ class _Pending(NamedTuple):
     """its number in the data, from 0"""
     output: Output
     reports: Sequence[Report]
+    layers: Layers | None
 
 
 class Recorder:
@@ -54,20 +56,10 @@ class Recorder:
         self._evaluated: tuple[int, Mapping[str, float]] = (-1, {})
         self._writer = writer
         self._settings = settings
-        self._start = self._since_step = self._step = start
+        self._step = start
         self._pending: _Pending | None = None
         self._unit = losses.unit(settings.data.objective)
-        self._flops = flops.per_token(
-            model.definition.shape,
-            model.definition.num_parameters,
-            subtree.num_trained(settings.train, model.target.parameters),
-            settings.data.sequence_length,
-            {"masked": settings.train.masked_fraction, "classes": 0.0}.get(settings.data.objective, 1.0),
-        )
-        # Now, while no step runs: on a CPU it is measured.
-        self._peak = flops.peak(build.compute_dtype(settings.model.compute_dtype))
-        self._began = self._since = time.perf_counter()
-        self._waited = 0.0
+        self._pace = Pace(settings, model, start)
 
     @property
     def num_steps(self) -> int:
@@ -105,38 +97,43 @@ class Recorder:
                 self._write_report(self._step + 1, report)
             raise
         self._passed_over = passed_over
-        self._waited += time.perf_counter() - start
+        self._pace.waited(time.perf_counter() - start)
         return batch
 
-    def note(self, step: int, output: Output, reports: Sequence[Report]) -> None:
-        """Take over the step that was just dispatched and write down the one before it."""
+    def note(self, step: int, output: Output, reports: Sequence[Report], layers: Layers | None = None) -> None:
+        """Take over the step that was just dispatched, with what was seen of its layers; write down the one before."""
         self.drain()
         self._step = step
         self.totals.skipped_batches += self._passed_over  # now: a batch that was only waited for is waited for again
         self._next_batch += self._passed_over + 1
-        self._pending = _Pending(step, self._next_batch - 1, output, reports)
+        self._pending = _Pending(step, self._next_batch - 1, output, reports, layers)
 
     def drain(self) -> None:
         """Write down the step in flight, if any. Raises what `Health` raises when something is wrong with it."""
         if self._pending is None:
             return
-        step, batch, output, reports = self._pending
+        step, batch, output, reports, layers = self._pending
         self._pending = None
         for report in reports:
             self._write_report(step, report)
+        start = time.perf_counter()
         values = jax.device_get(output)
+        self._pace.blocked(time.perf_counter() - start)
         if values.finite:
             self.totals.tokens += int(values.weight)
         row = {
             "loss": float(values.loss),
             self._unit.accuracy: float(values.accuracy),
             "grad_norm": float(values.grad_norm),
+            "param_norm": float(values.param_norm),
             "learning_rate": float(values.learning_rate),
             self._unit.plural: self.totals.tokens,
         }
         due = step % self._settings.train.log_every == 0 or step == self._settings.train.num_steps
         if due or not values.finite:
             self._writer.scalars(step, "train", row)
+        if layers is not None:  # before the step is judged: they tell where it went wrong
+            self._write_layers(step, jax.device_get(layers))
         if values.finite:
             self._health.judge(step, batch, row["loss"])
         else:
@@ -151,6 +148,7 @@ class Recorder:
         self._evaluated = (step, metrics)
         self._health.is_better(metrics[options.best_metric], options.best_mode)
         self._writer.scalars(step, "validation", metrics)
+        self._writer.scalars(step, "data", self.totals.documents)
         if self.totals.safety:
             self._writer.scalars(step, "safety", self.totals.safety)
         accounts.write_verdict(self._writer, step, "output", sample)
@@ -176,27 +174,30 @@ class Recorder:
         self._writer.event(ledger.NOT_SAVED, self._step, {"reason": reason})
         self._writer.scalars(self._step, "checkpoint", {"failed": 1})
 
+    def spent(self, joules: float | None) -> dict[str, float]:
+        """Return the energy of the run, and of a million tokens or texts it learnt; nothing when it is not known."""
+        if joules is None:
+            return {}
+        fields = {"energy_joules": joules}
+        # One process sees its own machine, and counts the tokens of all.
+        if self.totals.tokens and jax.process_count() == 1:
+            fields[f"joules_per_million_{self._unit.plural}"] = joules * 1e6 / self.totals.tokens
+        return fields
+
     def resume_clock(self, seconds: float) -> None:
         """Leave out time that was not spent on training from its speed."""
-        self._since += seconds
-        self._began += seconds
+        self._pace.leave_out(seconds)
 
     def _write_speed(self, step: int, loss: float) -> None:
-        now = time.perf_counter()
-        num_steps = step - self._since_step
-        seconds = max(now - self._since, 1e-9)
-        train, length = self._settings.train, self._settings.data.sequence_length
-        tokens_per_sec = num_steps * train.global_batch_size * length / seconds
-        mfu = tokens_per_sec * self._flops / self._peak if self._peak else None
-        speed = {
-            "tokens_per_sec": tokens_per_sec,
-            "step_secs": seconds / num_steps,
-            "input_wait_secs": self._waited / num_steps,
-        }
-        self._writer.scalars(step, "speed", speed if mfu is None else {**speed, "mfu": mfu})
-        left = (train.num_steps - step) * (now - self._began) / (step - self._start)
-        say(progress.line(step, train.num_steps, loss=loss, tokens_per_sec=tokens_per_sec, mfu=mfu, secs_left=left))
-        self._since, self._since_step, self._waited = now, step, 0.0
+        speed, left = self._pace.read(step), self._pace.secs_left(step)
+        self._writer.scalars(step, "speed", speed)
+        rate, mfu = speed["tokens_per_sec"], speed.get("mfu")
+        say(progress.line(step, self.num_steps, loss=loss, tokens_per_sec=rate, mfu=mfu, secs_left=left))
+
+    def _write_layers(self, step: int, layers: Layers) -> None:
+        self._writer.scalars(step, "layers", norms(layers))
+        for name, edges, counts in histograms(layers):
+            self._writer.histogram(step, name, edges, counts)
 
     def _write_report(self, step: int, report: Report) -> None:
         for name in self.totals.documents:

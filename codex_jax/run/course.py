@@ -36,7 +36,7 @@ class Course:
         """the position in the data behind the newest step, while the stream may be further on"""
         self._request = 0
         self._owes_evaluation = run.owes_evaluation
-        self._has_stepped = self._has_evaluated = False  # what comes first compiles
+        self._has_stepped = self._has_looked = self._has_evaluated = False  # what comes first compiles
 
     @property
     def is_over(self) -> bool:
@@ -64,12 +64,17 @@ class Course:
         index, kept = self._step, self._kept
         self._step += 1
         self._request = self._run.site.team.decide(kept.occasions.request)
-        with self._watched(f"step {self._step}", compiles=not self._has_stepped):
+        program, frozen, looks = self._engine.program, self._engine.frozen, self._looks()
+        compiles = not self._has_stepped or (looks and not self._has_looked)
+        with self._watched(f"step {self._step}", compiles=compiles), kept.profiler.step(self._step):
             placed = sharding.place(batch, self._run.site.mesh)
-            self.state, output = self._engine.program.update(self.state, self._engine.frozen, placed, np.int32(index))
+            layers = program.look(self.state, frozen, placed) if looks else None
+            self.state, output = program.update(self.state, frozen, placed, np.int32(index))
             self._reached = self._materials.stream.state()
-            kept.recorder.note(self._step, output, self._materials.stream.take_reports())
-        self._has_stepped = True
+            kept.recorder.note(self._step, output, self._materials.stream.take_reports(), layers)
+        self._has_stepped, self._has_looked = True, looks or self._has_looked
+        if kept.profiler.ends_with(self._step):
+            self._end_profile()
         kept.saver.raise_if_failed()
 
     def evaluate_if_due(self) -> None:
@@ -87,6 +92,17 @@ class Course:
         if why:
             self._save(why)
         self._leave_if_owing()
+
+    def _looks(self) -> bool:
+        every = self._run.settings.train.layer_stats_every
+        return every > 0 and self._step % every == 0
+
+    def _end_profile(self) -> None:
+        with self._watched(f"the profile of step {self._step}", compiles=True):  # JAX needs a while to write it
+            self._kept.recorder.drain()  # what the devices do for the last step is in it
+            paused = time.perf_counter()
+            self._kept.profiler.close()
+            self._kept.recorder.resume_clock(time.perf_counter() - paused)
 
     def _evaluate(self) -> None:
         """Evaluate the newest step and write a sample; when a signal comes first, the run that goes on does it."""

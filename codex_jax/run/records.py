@@ -14,12 +14,14 @@ from codex_jax.checkpoint.saving import Checkpointer
 from codex_jax.errors import TrainingStopped
 from codex_jax.journal import dossier
 from codex_jax.journal.health import rewinds
+from codex_jax.journal.profiler import Profiler
 from codex_jax.journal.recorder import Recorder
 from codex_jax.journal.totals import Totals
 from codex_jax.run.engine import Engine
 from codex_jax.run.materials import Materials
 from codex_jax.run.standing import Run
 from codex_jax.tracking.multi_writer import open_writer
+from codex_jax.tracking.sampler import Sampler
 from codex_jax.tracking.sink import Source
 from codex_jax.tracking.writer import Nowhere, Writer
 
@@ -31,6 +33,7 @@ class Records(NamedTuple):
     recorder: Recorder
     saver: Checkpointer
     occasions: Occasions
+    profiler: Profiler
     lasting: dict[str, Any]
     """what is noted in each checkpoint of this process"""
 
@@ -50,16 +53,20 @@ def open_records(run: Run, materials: Materials, engine: Engine, totals: Totals)
     """Open the records, and write down that the run begins or goes on; at the end, how it ended."""
     workdir, team, watch = run.site.workdir, run.site.team, run.site.watch
     digests = _digests(run, materials, engine)
+    every_secs = run.settings.tracking.system_every_secs if team.is_first else 0.0
+    sampler = Sampler(workdir, run_id=run.run_id, every_secs=every_secs)
     with contextlib.ExitStack() as stack:
         writer: Writer = stack.enter_context(_writer(run)) if team.is_first else Nowhere()
         if team.is_first:
             made_with = dossier.open_run(
                 workdir, run.settings, run.guard, engine.program, materials.tokenizer, materials.mixture, digests
             )
+            made_with["system"] = dossier.name_sampler(sampler)
         left_out = team.decide(lambda: rewinds(workdir))
         recorder = Recorder(writer, run.settings, engine.program, run.step, totals, left_out)
         if team.is_first:
-            stack.enter_context(dossier.ending(writer, workdir, recorder))
+            stack.enter_context(dossier.ending(writer, workdir, recorder, sampler))
+            stack.enter_context(sampler.during(writer, lambda: recorder.step))
         occasions = Occasions(workdir, run.site.root, run.settings.checkpoint, team.decide)
         saver = stack.enter_context(_saver(run, writer, recorder, occasions))
         dossier.name_leftovers(saver.removed)
@@ -78,10 +85,12 @@ def open_records(run: Run, materials: Materials, engine: Engine, totals: Totals)
             team.announce(TrainingStopped(reason))
             team.tell(reason)
 
+        profiler = Profiler(writer, workdir, run.settings.tracking, is_on=team.is_first)
+        stack.callback(profiler.leave)
         watch.tell, run.site.stop.may_end_at_once = tell, False
         stack.callback(watch.forget)  # before the writer is closed
         lasting = {"run_id": run.run_id, "settings": run.shown, "digests": digests, "weights": engine.weights}
-        yield Records(writer, recorder, saver, occasions, lasting)
+        yield Records(writer, recorder, saver, occasions, profiler, lasting)
 
 
 def _digests(run: Run, materials: Materials, engine: Engine) -> dict[str, str]:

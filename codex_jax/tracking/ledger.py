@@ -124,7 +124,7 @@ def is_of_evaluation(row: Mapping[str, Any]) -> bool:
     """Return whether a row of metrics or an event is written by an evaluation."""
     if "event" in row:
         return row["event"] == "sample" or row.get("stage") == "output"
-    return row["split"] in ("validation", "safety")
+    return row["split"] in ("validation", "data", "safety")
 
 
 def is_replayed(event: str) -> bool:

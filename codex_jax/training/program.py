@@ -9,7 +9,7 @@ from jax.sharding import Mesh
 
 from codex_jax import cache, config, sharding, trees
 from codex_jax.models import build, lora, quantize
-from codex_jax.training import masking, optimizer, reduction, state, step, subtree
+from codex_jax.training import compilations, layers, masking, optimizer, reduction, state, step, subtree
 from codex_jax.training.state import TrainState
 
 
@@ -28,6 +28,8 @@ class Program(NamedTuple):
     nested dict, whose buffers are used up"""
     update: step.Step
     """`update(state, frozen, batch, index) -> (state, Output)`; the buffers of the given state are used up"""
+    look: layers.Look
+    """`look(state, frozen, batch)`: what is to be said of each layer at this state, which stays as it is"""
 
 
 def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking.as_is) -> Program:
@@ -44,6 +46,7 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
     target = sharding.abstract(lambda: initial({}), mesh)
     places = jax.tree.map(lambda leaf: leaf.sharding, target)
     update = step.make(settings, definition, tx, prepare, mesh)
+    options = reduction.compiler_options(settings.parallel, mesh)
     return Program(
         definition=definition,
         target=target,
@@ -55,13 +58,19 @@ def make(settings: config.Config, mesh: Mesh, prepare: masking.Prepare = masking
             update,
             donate_argnums=0,
             out_shardings=(places, sharding.replicated(mesh)),
-            compiler_options=reduction.compiler_options(settings.parallel, mesh),
+            compiler_options=options,
+        ),
+        look=jax.jit(
+            layers.make(settings, definition, prepare, mesh),
+            out_shardings=sharding.replicated(mesh),
+            compiler_options=options,
         ),
     )
 
 
 def use_compile_cache() -> None:
-    """Keep compiled programs on disk, however small, so that the second start does not compile."""
+    """Keep compiled programs on disk, however small, so that the second start does not compile; count them."""
+    compilations.counted()
     jax.config.update("jax_compilation_cache_dir", str(cache.directory("xla")))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
     jax.config.update("jax_persistent_cache_min_entry_size_bytes", 0)

@@ -27,6 +27,8 @@ class Output(NamedTuple):
     """share of them whose likeliest prediction was right"""
     grad_norm: jax.Array
     """global norm of the gradient before clipping"""
+    param_norm: jax.Array
+    """global norm of the trained parameters that the gradient was taken at"""
     learning_rate: jax.Array
     weight: jax.Array
     """weighted tokens, or rows, of the batch"""
@@ -57,6 +59,21 @@ def make(
     from it. A step that is not finite changes nothing; without train.max_nonfinite it does not count either, and so
     stops all that were dispatched behind it.
     """
+    gradient = make_gradient(settings, definition, prepare, mesh)
+
+    def train_step(
+        state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
+    ) -> tuple[TrainState, Output]:
+        grads, sums = gradient(state, frozen, batch)
+        return _update(settings, optimizer, state, index, grads, sums)
+
+    return train_step
+
+
+def make_gradient(
+    settings: config.Config, definition: build.Definition, prepare: masking.Prepare, mesh: Mesh
+) -> Callable[[TrainState, dict[str, Any], tuple[jax.Array, ...]], tuple[trees.PyTree, losses.Sums]]:
+    """Return `gradient(state, frozen, batch)`: sums over the weighted tokens, zero for the layers that stay."""
     train = settings.train
     num_microbatches = train.global_batch_size // (train.microbatch_size or train.global_batch_size)
     dropout_on = max(settings.model.dropout, settings.adapter.dropout) > 0.0
@@ -84,15 +101,15 @@ def make(
 
     learn_from_all = reduction.in_one_order(settings.parallel, mesh, learn)
 
-    def train_step(
-        state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...], index: jax.Array | np.integer[Any]
-    ) -> tuple[TrainState, Output]:
+    def of_state(
+        state: TrainState, frozen: dict[str, Any], batch: tuple[jax.Array, ...]
+    ) -> tuple[trees.PyTree, losses.Sums]:
         hiding = jax.random.fold_in(jax.random.fold_in(state.key, _HIDING), state.step)
         dropping = jax.random.fold_in(state.key, state.step) if dropout_on else None
         grads, sums = learn_from_all((state.parameters, frozen), batch, (hiding, dropping))
-        return _update(settings, optimizer, state, index, grads, sums)
+        return subtree.hold(train.freeze_layers, grads, jax.tree.map(jnp.zeros_like, grads)), sums
 
-    return train_step
+    return of_state
 
 
 def _accumulate(
@@ -123,7 +140,6 @@ def _update(
     sums: losses.Sums,
 ) -> tuple[TrainState, Output]:
     held = functools.partial(subtree.hold, settings.train.freeze_layers)
-    grads = held(grads, jax.tree.map(jnp.zeros_like, grads))
     weight = jnp.maximum(sums.weight, 1.0)
     loss, grad_norm = sums.loss / weight, optax.tree.norm(grads) / weight
     finite = jnp.isfinite(loss) & jnp.isfinite(grad_norm)
@@ -142,4 +158,6 @@ def _update(
     if settings.train.max_nonfinite:
         kept = dataclasses.replace(kept, step=jnp.where(is_next, step, state.step))
     rate = schedule.learning_rate(state.step, settings.optimizer, settings.train.num_steps)
-    return kept, Output(loss, sums.correct / weight, grad_norm, rate, sums.weight, finite)
+    return kept, Output(
+        loss, sums.correct / weight, grad_norm, optax.tree.norm(state.parameters), rate, sums.weight, finite
+    )

@@ -171,6 +171,7 @@ def test_update_is_adamw_of_the_clipped_mean_gradient() -> None:
     updates, _ = reference.update(gradient, reference.init(before), before)
     assert float(output.loss) == pytest.approx(float(loss), rel=1e-5)
     assert float(output.grad_norm) == pytest.approx(float(optax.tree.norm(gradient)), rel=1e-4)
+    assert float(output.param_norm) == pytest.approx(float(optax.tree.norm(before)), rel=1e-6)
     assert_trees_close(after.parameters, optax.apply_updates(before, updates), atol=1e-6)
 
 

@@ -17,7 +17,7 @@ import small_weights
 from codex_jax import config, schema, train
 from codex_jax.data import pipeline
 from codex_jax.signals import StopRequest
-from codex_jax.tracking import ledger
+from codex_jax.tracking import calls, ledger
 
 
 pytestmark = pytest.mark.infra
@@ -225,6 +225,10 @@ IN_A_RUN: dict[str, tuple[Any, Callable[[Path], Any]]] = {
     "safety.bypass": (True, steps_of(ledger.EVENTS, event=ledger.BYPASS)),
     "safety.bypass_reason": ("a test", steps_of(ledger.EVENTS, event=ledger.BYPASS, reason="a test")),
     "tracking.rotate_bytes": (1000, has("metrics.0001.ndjson")),
+    "tracking.system_every_secs": (0.0, has(calls.SYSTEM)),
+    "train.layer_stats_every": (2, steps_of(ledger.METRICS, split="layers")),
+    "tracking.profile_steps": (2, steps_of(ledger.EVENTS, event="profile.saved")),
+    "tracking.profile_from_step": (4, lambda workdir: '"first":4,"last":5' in (workdir / ledger.EVENTS).read_text()),
     "tracking.csv.enabled": (False, has("metrics.csv")),
     "tracking.tensorboard.enabled": (False, has("tensorboard")),
     "tracking.mlflow.enabled": (True, has("mlflow.db")),
