@@ -1,6 +1,7 @@
 """From files and flags to settings: every mistake is named, and where each value came from is known."""
 
 import dataclasses
+import json
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -239,3 +240,18 @@ def test_a_mod_3_a_type_has_the_words_that_people_write(words: tuple[str, ...], 
 def test_a_mod_3_a_type_that_is_none_or_not_computed_with_is_refused(word: str) -> None:
     (problem,) = problems_of(changed(model__compute_dtype=word))
     assert problem.startswith("model.compute_dtype='") and "is not one of auto, float32, bfloat16" in problem
+
+
+def test_config_json_of_a_run_is_a_configuration(tmp_path: Path) -> None:
+    """Settings that its version did not know are at their default; where each comes from is told."""
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps({"run_id": "a", "settings": {"run": {"seed": 7}, "data": {"paths": ["x.txt"]}}}))
+    settings, origin = overrides.load(str(path), [("train.num_steps", "5")])
+    assert (settings.run.seed, settings.data.paths, settings.train.num_steps) == (7, ("x.txt",), 5)
+    assert (origin["run.seed"], origin["train.num_steps"]) == (str(path), "command line")
+    assert origin["optimizer.beta1"] == "default"
+    with pytest.raises(ConfigError, match="leave out :tiny"):
+        overrides.load(f"{path}:tiny", [])
+    path.write_text('{"model_type": "gpt2"}')
+    with pytest.raises(ConfigError, match=r"is not the config\.json of a run"):
+        overrides.load(str(path), [])

@@ -141,4 +141,4 @@ def _names(sides: Sequence[Side]) -> list[str]:
 
 
 def _number(value: float | None) -> str:
-    return "" if value is None else charts.number(value) if abs(value) >= 1000 else f"{value:.5g}"
+    return "" if value is None else charts.number(value) if abs(value) >= 1000 else f"{value:.4g}"
