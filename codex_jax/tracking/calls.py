@@ -11,6 +11,7 @@ from codex_jax.tracking.sink import Source
 
 # What the machine was at: rows of numbers that depend on the time, so they are no part of the ledger.
 SYSTEM = "system.ndjson"
+REPORT = "report.html"
 
 Call = tuple[str, tuple[Any, ...]]  # a method of Sink and its arguments
 
@@ -23,9 +24,12 @@ def history(source: Source) -> Iterator[Call]:
     if (workdir / SYSTEM).exists():
         for row in ledger.read(workdir / SYSTEM, until=sizes.get(SYSTEM)):
             yield scalars({**row, "split": "system"})
+    step = 0
     for row in ledger.read(workdir / ledger.EVENTS, until=sizes.get(ledger.EVENTS)):
+        step = row["step"]
         if call := of_event(workdir, row):
             yield call
+    yield from report(workdir, step)
 
 
 def newest(source: Source) -> tuple[int, float]:
@@ -53,6 +57,13 @@ def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
             if path.is_relative_to(workdir.resolve()) and path.is_file() and digest.of_file(path) == row["sha256"]:
                 return kind, (step, row["name"], path, time)
     return None
+
+
+def report(workdir: Path, step: int) -> Iterator[Call]:
+    """Yield the call for the report, if there is one: it is made from the ledger, so no event tells of it."""
+    path = workdir / REPORT
+    if path.is_file() and not path.is_symlink():
+        yield "artifact", (step, REPORT, path, round(path.stat().st_mtime, 3))
 
 
 def scalars(row: Mapping[str, Any]) -> Call:

@@ -101,6 +101,11 @@ class MultiWriter(Writer):
         """Record a file: event "artifact" of the ledger, and in the sinks that can hold it."""
         self._record(step, ledger.ARTIFACT, self._file(name, path))
 
+    def report(self, step: int) -> None:
+        """Pass report.html to the sinks that can hold it."""
+        for call in calls.report(self._workdir, step):
+            self._pass_on(step, call)
+
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Record something that happened, in the ledger only."""
         self._ledger.event(name, step, self._outward(fields))  # nothing else: the thread that saves calls it, too

@@ -49,6 +49,10 @@ class Writer(abc.ABC):
         """Record a file below the run directory; one of the same name takes the place of the one before."""
 
     @abc.abstractmethod
+    def report(self, step: int) -> None:
+        """Pass report.html to the copies; it is made from the ledger, and so no part of it."""
+
+    @abc.abstractmethod
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
         """Record something that happened; it is kept in the ledger only. Any thread may call it."""
 
@@ -103,6 +107,9 @@ class Nowhere(Writer):
         """Forget it."""
 
     def artifact(self, step: int, name: str, path: Path) -> None:
+        """Forget it."""
+
+    def report(self, step: int) -> None:
         """Forget it."""
 
     def event(self, name: str, step: int, fields: Mapping[str, Any]) -> None:
