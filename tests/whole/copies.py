@@ -99,8 +99,11 @@ def row_of(record: Any) -> dict[str, Any]:
 
 
 def once(points: Iterable[tuple[int, str, float | None]]) -> Values:
-    """Return the points by step and name; a name that is there twice at a step is an error."""
-    listed = list(points)
+    """Return the points by step and name; a name that is there twice at a step is an error.
+
+    What the machine was at is left out: it may be looked at several times in a step.
+    """
+    listed = [point for point in points if not point[1].startswith("system/")]
     found = {(step, name): None if value is None or not math.isfinite(value) else value for step, name, value in listed}
     assert len(found) == len(listed), "a value is there twice"
     return found

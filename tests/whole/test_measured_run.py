@@ -1,5 +1,6 @@
 """What a run measures: in its ledger, in system.ndjson, in a profile; on a machine that has two GPUs to look at."""
 
+import csv
 import gzip
 import json
 import math
@@ -88,6 +89,14 @@ def test_energy_is_told_at_the_end(run: tuple[Path, str]) -> None:
     last = list(ledger.read(workdir / calls.SYSTEM))[-1]
     assert last["metrics"]["energy_joules"] == finished["energy_joules"] and last["step"] == 16
     assert "J per million tokens" in " ".join(output.split())
+
+
+def test_a_copy_has_every_row_of_the_machine(run: tuple[Path, str]) -> None:
+    looked = ledger.read(run[0] / calls.SYSTEM)
+    expected = [(row["step"], name, value) for row in looked for name, value in row["metrics"].items()]
+    with open(run[0] / "metrics.csv", newline="") as file:
+        copied = [row for row in csv.DictReader(file) if row["split"] == "system"]
+    assert [(int(row["step"]), row["name"], float(row["value"])) for row in copied] == expected
 
 
 def test_profile_holds_the_steps_of_its_window(run: tuple[Path, str]) -> None:
