@@ -137,12 +137,13 @@ def _finish(
     made: Sequence["concurrent.futures.Future[shard.Facts]"],
     look: Callable[[int], None],
 ) -> None:
-    """Let the processes finish the shards they are at."""
+    """Let the processes finish the shards they are at, and end them: one that is stopped would not hear of it."""
     pool.shutdown(wait=False, cancel_futures=True)
     for number, future in enumerate(made):
         while not future.done():  # `wait` itself does not return for one that is cancelled
             concurrent.futures.wait([future], _ASK_EVERY_SECS)
             look(number)
+    exits.kill_workers()
     pool.shutdown()
 
 

@@ -143,6 +143,21 @@ def test_reading_that_hangs_is_named_and_the_shards_that_are_done_stay(tmp_path:
     assert start(rows, directory, workers, "safety__classifier=stores:hang_at_document_40").wait(120) == 0
 
 
+def test_worker_that_is_stopped_when_it_has_nothing_to_do_is_not_waited_for(rows: Path, tmp_path: Path) -> None:
+    total = len(finished(stores.build(stores.settings_for(rows, tmp_path / "first")).directory))
+    (tmp_path / "hang").touch()
+    process = start(rows, tmp_path / "store", 2, "safety__classifier=stores:hang_at_document_40")
+    wait_for(lambda: len(finished(tmp_path / "store")) == total - 1)
+    time.sleep(0.5)  # a shard is there before its worker has said so
+    switches = {worker: worker.num_ctx_switches().voluntary for worker in workers_of(process)}
+    time.sleep(0.5)
+    idle = min(switches, key=lambda worker: worker.num_ctx_switches().voluntary - switches[worker])
+    idle.suspend()
+    (tmp_path / "hang").unlink()
+    assert process.wait(60) == 0, (tmp_path / "said").read_text()
+    assert are_gone([idle])
+
+
 def refused(settings: Any) -> str:
     with pytest.raises(AssetError) as caught:
         stores.open_stream(settings)
