@@ -106,8 +106,8 @@ class Course:
 
     def _evaluate(self) -> None:
         """Evaluate the newest step and write a sample; when a signal comes first, the run that goes on does it."""
+        self._end_step()
         recorder, engine, step = self._kept.recorder, self._engine, self._step
-        recorder.drain()
         paused, parameters = time.perf_counter(), trees.joined(self.state.parameters, engine.frozen)
         with self._watched(f"the evaluation of step {step}", compiles=not self._has_evaluated) as limit:
             self._has_evaluated = self._owes_evaluation = True
@@ -128,9 +128,13 @@ class Course:
         self._owes_evaluation = False
         recorder.resume_clock(time.perf_counter() - paused)
 
-    def _save(self, why: str) -> None:
+    def _end_step(self) -> None:
+        """Wait for the newest step and write it down."""
         with self._watched(f"step {self._step}", compiles=False):
             self._kept.recorder.drain()
+
+    def _save(self, why: str) -> None:
+        self._end_step()
         noted = self._kept.noted(self._step) | {"why": why, "owes_evaluation": self._owes_evaluation}
         self._kept.saver.save(self._step, self.state, self._reached, noted)
         self._saved = self._step

@@ -1,11 +1,10 @@
-"""A family of models like GPT-2 whose forward pass hangs inside the device while there is a file hold/device.
+"""A family of models like GPT-2 whose forward pass in training hangs inside the device while there is hold/device.
 
 It is found as one of an installed package: `install` writes what an installation would.
 """
 
 import time
 from pathlib import Path
-from typing import Any
 
 import jax
 
@@ -14,12 +13,15 @@ from codex_jax.models.families import gpt2
 
 
 class Held(Decoder):
-    """Calls the host from the device."""
+    """Calls the host from the device where dropout is on, which is in training."""
 
-    def __call__(self, *args: Any, **named: Any) -> Any:
+    def __call__(
+        self, tokens_BL: jax.Array, segments_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None = None
+    ) -> jax.Array:
         """Return what GPT-2 does."""
-        jax.debug.callback(_wait)
-        return super().__call__(*args, **named)
+        if key is not None:
+            jax.debug.callback(_wait)
+        return super().__call__(tokens_BL, segments_BL, positions_BL, key)
 
 
 def _wait() -> None:
