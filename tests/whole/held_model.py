@@ -1,10 +1,11 @@
-"""A family of models like GPT-2 whose forward pass in training hangs inside the device while there is hold/device.
+"""A family of models like GPT-2 whose forward pass hangs inside the device while there is a file hold/device.
 
 It is found as one of an installed package: `install` writes what an installation would.
 """
 
 import time
 from pathlib import Path
+from typing import Any
 
 import jax
 
@@ -13,15 +14,12 @@ from codex_jax.models.families import gpt2
 
 
 class Held(Decoder):
-    """Calls the host from the device where dropout is on, which is in training."""
+    """Calls the host from the device."""
 
-    def __call__(
-        self, tokens_BL: jax.Array, segments_BL: jax.Array, positions_BL: jax.Array, key: jax.Array | None = None
-    ) -> jax.Array:
+    def __call__(self, *args: Any, **named: Any) -> Any:
         """Return what GPT-2 does."""
-        if key is not None:
-            jax.debug.callback(_wait)
-        return super().__call__(tokens_BL, segments_BL, positions_BL, key)
+        jax.debug.callback(_wait)
+        return super().__call__(*args, **named)
 
 
 def _wait() -> None:

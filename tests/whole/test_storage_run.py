@@ -13,20 +13,22 @@ import jax.numpy as jnp
 import pytest
 import small_run
 
-from codex_jax.checkpoint import arrays, manifest
+from codex_jax.checkpoint import arrays, document, manifest
 
 
 pytestmark = pytest.mark.infra
 
 
 def spoil(workdir: Path, step: int) -> str:
-    """Put NaN into one leaf of a checkpoint, with a manifest that fits, and return the leaf's name."""
+    """Put NaN into one leaf of a checkpoint, as an older version could, and return the leaf's name."""
     directory = workdir / "checkpoints" / str(step)
     tree = {name: jnp.asarray(array) for name, array in small_run.arrays(workdir, step).items()}
     name = next(name for name in sorted(tree) if name.startswith("parameters/") and name.endswith("/kernel"))
     tree[name] = tree[name].at[0].set(jnp.nan)
     shutil.rmtree(directory / "state")
     (directory / manifest.NAME).unlink()
+    meta = json.loads((directory / document.META).read_bytes())
+    (directory / document.META).write_text(json.dumps({key: meta[key] for key in meta if key != "finite"}))
     writer = arrays.Writer(60)
     writer.start(directory / "state", tree)
     writer.wait()
