@@ -125,7 +125,9 @@ class Team:
         try:
             yield
         except Exception as error:
-            if not isinstance(error, CodexError) and self._links and self._news.wait(NEWS_SECS):
+            # One of ours has another behind it where a save failed: what it waited for may be the process that is gone.
+            is_own = isinstance(error, CodexError) and error.__cause__ is None
+            if not is_own and self._links and self._news.wait(NEWS_SECS):
                 assert self._failure
                 raise self._failure.error() from error
             self.announce(error)

@@ -82,6 +82,16 @@ def test_foreign_error_after_anothers_failure_is_told_as_that_failure(three: lis
     assert {str(error) for error in said} == {"no such file", "process 1: no such file"}
 
 
+def test_save_that_failed_since_another_is_gone_is_told_as_that_failure(three: list[Team]) -> None:
+    def work(team: Team) -> None:
+        with team.guard():
+            if team.index == 1:
+                raise AssetError("no such file")
+            raise TrainingStopped("not saved") from RuntimeError("Gloo: connection closed by peer")
+
+    assert {str(error) for error in each(three, work)} == {"no such file", "process 1: no such file"}
+
+
 def test_failure_while_the_first_works_is_seen_between(three: list[Team]) -> None:
     failed = threading.Event()
 
