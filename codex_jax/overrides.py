@@ -127,13 +127,17 @@ def _read_file(path: Path, argument: str) -> dict[str, Any]:
         raise ConfigError(f"{path}: {type(error).__name__}: {error}") from error
 
 
+def completed(written: Mapping[str, Any]) -> dict[str, Any]:
+    """Return flat settings of a run; what its version did not know yet is at its default, as it was then."""
+    return {**dict(schema.flatten(config.default().to_dict())), **written}
+
+
 def _read_run(path: Path, argument: str) -> dict[str, Any]:
-    """Return the settings of a run; what its version did not know yet is at its default, as it was then."""
     if argument:
         raise ConfigError(f"{path} has the settings of one run: leave out :{argument}")
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
         written = {name: tuple(value) if isinstance(value, list) else value for name, value in schema.flatten(settings)}
-        return {**dict(schema.flatten(config.default().to_dict())), **written}
+        return completed(written)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(f"{path} is not the config.json of a run ({type(error).__name__}: {error})") from error

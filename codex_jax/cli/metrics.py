@@ -83,7 +83,7 @@ def replay(run: Path, given: tuple[str, ...], name: str, as_json: bool) -> None:
     """
     pairs = overrides.parse(given, ("--to", "--json"))
     written = rundir.read_settings(run)
-    base = {**dict(schema.flatten(config.default().to_dict())), **dict(schema.flatten(written))}
+    base = overrides.completed(dict(schema.flatten(written)))
     settings = config.resolve(overrides.change(base, pairs))
     taken = replaying.replay(run, name.lower(), settings.tracking, written)
     if as_json:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from codex_jax import amounts, rundir
+from codex_jax.checkpoint import layout
 from codex_jax.tracking import progress, report_facts
 from codex_jax.tracking.report_facts import STARTS, Facts
 
@@ -37,7 +38,7 @@ def shown(run: Path) -> dict[str, Any]:
         "resumed_from": [row.get("from_step") for row in life if row["event"] == "run.resumed"],
         "starts": sum(row["event"] in STARTS for row in life),
         "saved_steps": saved,
-        "checkpoints": _kept(run),
+        "checkpoints": sorted(layout.steps(run / "checkpoints")),
         "code": {**(record.get("git") or {}), **(record.get("code") or {})},
         "versions": record.get("versions", {}),
         "hardware": record.get("hardware", {}),
@@ -115,8 +116,3 @@ def _machine(hardware: Mapping[str, Any]) -> str:
 def _last_step(facts: Facts) -> int:
     steps = [curve.last[0] for curve in facts.curves.values() if curve.last]
     return max([*steps, *(row["step"] for row in facts.life.items())], default=0)
-
-
-def _kept(run: Path) -> list[int]:
-    root = run / "checkpoints"
-    return sorted(int(path.name) for path in root.iterdir() if path.name.isdecimal()) if root.is_dir() else []

@@ -6,7 +6,8 @@ import random
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,15 @@ def wait_for(process: "subprocess.Popen[str]", beginning: str) -> None:
         if " ".join(line.split()).startswith(beginning):
             return
     raise AssertionError(f"the run ended with {process.wait()} before it printed {beginning!r}")
+
+
+def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
+    """Return when it holds; fail when the process ends before, or two minutes pass."""
+    deadline = time.monotonic() + 120
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def metric_rows(workdir: Path) -> list[dict[str, Any]]:

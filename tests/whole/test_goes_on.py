@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -102,10 +101,7 @@ def test_file_save_and_the_best_evaluations_are_saved(corpus: Path, main_env: di
     process = small_run.start(small_run.arguments(corpus, tmp_path, changes), main_env)
     small_run.wait_for(process, "step 8 validation")
     (tmp_path / "SAVE").touch()
-    deadline = time.monotonic() + 120
-    while (tmp_path / "SAVE").exists() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.05)
+    small_run.wait_until(lambda: not (tmp_path / "SAVE").exists(), process)
     metas = {step: meta_of(tmp_path, step) for step in small_run.steps(tmp_path)}
     assert "asked" in {meta["why"] for meta in metas.values()}
     assert "best" in {meta["why"] for meta in metas.values()}

@@ -3,8 +3,7 @@
 import json
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -137,11 +136,11 @@ def test_rolling_checkpoints_replace_each_other_and_one_that_was_asked_for_stays
     }
     process = small_run.start(small_run.arguments(corpus, tmp_path, changes), main_env)
     small_run.wait_for(process, "step 1/")
-    wait_until(process, lambda: len(saved(tmp_path)) > 2)
+    small_run.wait_until(lambda: len(saved(tmp_path)) > 2, process)
     (tmp_path / "SAVE").touch()
-    wait_until(process, lambda: not (tmp_path / "SAVE").exists())
+    small_run.wait_until(lambda: not (tmp_path / "SAVE").exists(), process)
     asked_before = len(saved(tmp_path))
-    wait_until(process, lambda: len(saved(tmp_path)) > asked_before + 2)
+    small_run.wait_until(lambda: len(saved(tmp_path)) > asked_before + 2, process)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=120)
     assert process.returncode == 75
@@ -150,12 +149,3 @@ def test_rolling_checkpoints_replace_each_other_and_one_that_was_asked_for_stays
     asked, newest = metas
     assert metas[asked]["why"] == "asked" and metas[newest]["why"] in ("time", "signal")
     assert newest == saved(tmp_path)[-1]
-
-
-def wait_until(process: "subprocess.Popen[str]", holds: Callable[[], bool]) -> None:
-    """Wait for something to hold while a run goes on."""
-    deadline = time.monotonic() + 120
-    while not holds() and time.monotonic() < deadline:
-        assert process.poll() is None
-        time.sleep(0.05)
-    assert holds()

@@ -53,13 +53,6 @@ def hold(directory: Path, stage: str) -> Path:
     return file
 
 
-def wait_until(condition: Callable[[], bool], process: "subprocess.Popen[str]") -> None:
-    """Return when it holds; fail when the process ends before."""
-    while not condition():
-        assert process.poll() is None, process.communicate()[0]
-        time.sleep(0.01)
-
-
 def is_held(file: Path) -> Callable[[], bool]:
     return file.with_suffix(".held").exists
 
@@ -94,7 +87,7 @@ def test_signal_while_the_run_waits_for_data_saves_the_step_before(
     process = small_run.start(args, env, tmp_path)
     small_run.wait_for(process, "step 2/")
     file = hold(tmp_path, "train")
-    wait_until(is_held(file), process)
+    small_run.wait_until(is_held(file), process)
     time.sleep(0.5)  # what is ready is used up
     process.send_signal(signal.SIGTERM)
     code, output = ended(process)
@@ -157,7 +150,7 @@ def test_signal_anywhere_else_ends_in_time_and_goes_on_equal(
 def test_second_signal_ends_a_start_that_hangs(corpus: Path, env: dict[str, str], tmp_path: Path) -> None:
     file = hold(tmp_path, "eval")
     process = small_run.start(small_run.arguments(corpus, tmp_path / "run", CHANGES), env, tmp_path)
-    wait_until(is_held(file), process)
+    small_run.wait_until(is_held(file), process)
     assert process.stdout is not None
     process.send_signal(signal.SIGTERM)
     small_run.wait_for(process, "codex_jax: SIGTERM: finishing what is under way and saving; once more ends it")
@@ -260,7 +253,7 @@ def test_signal_while_one_of_two_waits_for_data_stops_both_after_the_same_step(
     pair = pair_of(corpus, env, tmp_path, {})
     pair.wait_for("step 2/")
     file = hold(tmp_path / "host1", "train")
-    wait_until(is_held(file), pair.processes[1])
+    small_run.wait_until(is_held(file), pair.processes[1])
     time.sleep(1)  # both have come to the step that cannot begin
     pair.processes[signalled].send_signal(signal.SIGTERM)
     both = pair.end(timeout=60)
