@@ -1,7 +1,7 @@
 /* Preloaded, it kills or stops its process at a chosen call to the file system, or sets its clock back.
 
    DISK_ROOT      only calls whose path begins so are counted and logged
-   DISK_LOG       a file that gets a line for each of them: its name and its path
+   DISK_LOG       a file that gets a line for each of them, its name and its path; with DISK_KILL_AT for that one only
    DISK_KILL_AT   SIGKILL instead of the call of this number, from 1
    DISK_KILL_ON   NAME:END, SIGKILL instead of the first call NAME whose path ends so
    DISK_HANG_ON   the same, but the thread waits for ever
@@ -49,10 +49,10 @@ static void met(const char *name, const char *path) {
     const char *hang = getenv("DISK_HANG_ON");
     if (!root || strncmp(path, root, strlen(root)) != 0)
         return;
-    int number = atomic_fetch_add(&calls, 1) + 1;
-    if (getenv("DISK_LOG"))
+    int number = atomic_fetch_add(&calls, 1) + 1, is_last = at && number == atoi(at);
+    if (getenv("DISK_LOG") && (is_last || !at))
         note(name, path);
-    if ((at && number == atoi(at)) || (on && ends_so(name, path, on)))
+    if (is_last || (on && ends_so(name, path, on)))
         die();
     while (hang && ends_so(name, path, hang))
         pause();

@@ -1,5 +1,6 @@
 """What tests of whole runs share."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import observers
@@ -9,6 +10,13 @@ import small_weights
 
 from codex_jax import config
 from codex_jax.data import pipeline
+
+
+@pytest.fixture(autouse=True)
+def no_run_is_left() -> Iterator[None]:
+    """After each test no run goes on that it started."""
+    yield
+    small_run.kill_started()
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ import orbax.checkpoint as ocp
 from codex_jax.checkpoint import manifest
 
 
+_started: "list[subprocess.Popen[str]]" = []
+
 WORDS = """
 the a model data token loss step layer train test weight batch norm head key value mask seed file
 """
@@ -105,7 +107,7 @@ def arguments(corpus: Path, workdir: Path, changes: Mapping[str, Any]) -> list[s
 
 def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) -> "subprocess.Popen[str]":
     """Start the command; its output goes to a pipe."""
-    return subprocess.Popen(
+    process = subprocess.Popen(
         [sys.executable, "-m", "codex_jax.main", *args],
         cwd=cwd,
         env={**env, "CODEX_RUN_ID": "small", "PYTHONUNBUFFERED": "1"},
@@ -114,6 +116,14 @@ def start(args: Sequence[str], env: Mapping[str, str], cwd: Path | None = None) 
         stderr=subprocess.STDOUT,
         text=True,
     )
+    _started.append(process)
+    return process
+
+
+def kill_started() -> None:
+    """Kill what was started since the last call and still runs: a test that fails leaves nothing behind."""
+    while _started:
+        _started.pop().kill()
 
 
 def finish(args: Sequence[str], env: Mapping[str, str]) -> str:

@@ -207,16 +207,31 @@ def test_step_that_hangs_ends_the_run_and_says_so_in_the_ledger(
     assert (event["event"], event["status"]) == ("run.finished", "stopped") and "step 8" in event["reason"]
 
 
+def of_family(name: str, tmp_path: Path, env: Mapping[str, str]) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return the settings that choose a family of held_model.py, and the environment in which it is found."""
+    held_model.install(tmp_path)
+    sizes = {"n_embd": 32, "n_head": 2, "n_layer": 2, "n_positions": 64, "vocab_size": 320}
+    (tmp_path / "config.json").write_text(json.dumps({"model_type": name, **sizes}))
+    path = f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}"
+    return {**CHANGES, "model.architecture": tmp_path / "config.json"}, {**env, "PYTHONPATH": path}
+
+
+@pytest.mark.slow
+def test_step_that_an_evaluation_waits_for_is_watched_as_a_step(
+    corpus: Path, env: dict[str, str], tmp_path: Path
+) -> None:
+    changes, env = of_family("endless", tmp_path, env)
+    args = small_run.arguments(corpus, tmp_path / "run", {**changes, "eval.every_steps": 1, "train.max_step_secs": 5})
+    code, output = ended(small_run.start(args, env))
+    assert code == 4 and "codex_jax: step 1 has not ended within 5 s (train.max_step_secs), since " in output, output
+
+
 @pytest.mark.slow
 def test_step_that_hangs_inside_a_device_ends_the_run_and_says_so_in_the_ledger(
     corpus: Path, env: dict[str, str], tmp_path: Path
 ) -> None:
-    held_model.install(tmp_path)
-    env = {**env, "PYTHONPATH": f"{env['PYTHONPATH']}{os.pathsep}{tmp_path}"}
-    sizes = {"n_embd": 32, "n_head": 2, "n_layer": 2, "n_positions": 64, "vocab_size": 320}
-    (tmp_path / "config.json").write_text(json.dumps({"model_type": "held", **sizes}))
-    changes = {"model.architecture": tmp_path / "config.json", "train.max_step_secs": 5}
-    never = {"train.num_steps": 4000, "eval.every_steps": 4000}
+    changes, env = of_family("held", tmp_path, env)
+    never = {"train.num_steps": 4000, "eval.every_steps": 4000, "train.max_step_secs": 5}
     args = small_run.arguments(corpus, tmp_path / "run", {**changes, **never})
     process = small_run.start(args, env, tmp_path)
     small_run.wait_for(process, "step 5/")
