@@ -39,6 +39,7 @@ with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_s
     for step in range(resume_step + 1, last + 1):
         grad_norm = float("nan") if step == 2 else float("inf") if step == 3 else 1.0
         values = {"loss": 8 / step + shift, "grad_norm": grad_norm, "tokens": 2**53 - step, "tiny": 5e-324}
+        values |= {"huge": 10**30, "beyond": 10**400}
         writer.scalars(step, "train", values)
         writer.text(step, "default", f"sample {step}\\n\\N{SNOWMAN} \\ud800")
         writer.histogram(step, "gradients/wte", [0.0, 0.5, 1.0, 2.0], [1, 2, step])
