@@ -1,4 +1,5 @@
 import csv
+import errno
 import math
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import small_writer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from codex_jax import digest
 from codex_jax.errors import Interrupted
 from codex_jax.tracking import guard, ledger
 from codex_jax.tracking.sink import Sink
@@ -48,6 +50,7 @@ def values_of_csv(workdir):
 
 
 def values_of_tensorboard(workdir):
+    (_,) = (workdir / "tensorboard").iterdir()  # what an earlier process left would be read as well
     events = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     points = [(event.step, name, event.value) for name in events.Tags()["scalars"] for event in events.Scalars(name)]
@@ -234,6 +237,32 @@ def test_a_full_queue_drops_and_counts_rows(caplog):
     assert (sink.status, guarded.problem) == ("finished", "")
 
 
+def test_what_a_slow_sink_missed_is_counted_in_one_event_and_missing_nowhere_else(tmp_path):
+    release, last = threading.Event(), guard.CAPACITY + 100
+    slow, good = Recording(lambda: release.wait(60)), Recording()
+    with write_to(tmp_path, {"slow": slow, "good": good}) as writer:
+        for step in range(1, last + 1):
+            writer.scalars(step, "train", {"loss": 1.0})
+        release.set()
+    (event,) = events_of(tmp_path, "sink.dropped")
+    assert event["sink"] == "slow" and 0 < event["calls"] == last - len(slow.rows)
+    assert len(good.rows) == len(values_of_ledger(tmp_path)) == last
+    assert (slow.status, events_of(tmp_path, "sink.degraded")) == ("finished", [])
+
+
+def test_what_is_no_number_is_a_file_or_counts_that_an_event_describes(tmp_path):
+    with small_writer.bare(tmp_path) as writer:
+        (tmp_path / "matrix.json").write_text("[[1, 2], [3, 4]]")
+        writer.artifact(3, "confusion", tmp_path / "matrix.json")
+        writer.histogram(4, "weights/wte", [0.0, 0.5, 1.0], [3, 4])
+    (file,), (counts,) = events_of(tmp_path, "artifact"), events_of(tmp_path, "histogram")
+    sha256 = digest.of_file(tmp_path / "matrix.json")
+    described = {"run_id": "r1", "step": 3, "name": "confusion", "file": "matrix.json", "sha256": sha256}
+    assert {name: file[name] for name in described} == described
+    described = {"run_id": "r1", "step": 4, "name": "weights/wte", "edges": [0.0, 0.5, 1.0], "counts": [3, 4]}
+    assert {name: counts[name] for name in described} == described
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "failed"), (Interrupted("stop"), "interrupted")],
@@ -247,6 +276,19 @@ def test_an_exception_passes_through_unchanged_and_closes_every_sink(tmp_path, e
     assert error.__context__ is None
     assert [sink.status for sink in sinks.values()] == [status, status]
     assert [len(sink.rows) for sink in sinks.values()] == [1, 1]
+
+
+def test_that_the_ledger_cannot_be_closed_either_does_not_hide_why_the_run_ended(tmp_path, monkeypatch, caplog):
+    def refuse(number):
+        raise OSError(errno.EIO, "Input/output error")
+
+    error, sink = RuntimeError("boom"), Recording()
+    with pytest.raises(RuntimeError) as caught, write_to(tmp_path, {"a": sink}) as writer:
+        writer.scalars(1, "train", {"loss": 1.0})
+        monkeypatch.setattr(os, "fsync", refuse)
+        raise error
+    assert caught.value is error and sink.status == "failed"
+    assert "while closing the ledger: " in caplog.text and "Input/output error" in caplog.text
 
 
 def test_closing_twice_is_closing_once(tmp_path):
