@@ -33,7 +33,9 @@ class Real:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process:
+            return
         store, files = f"sqlite:///{self.database}", str(self.directory / "files")
         options = ["--backend-store-uri", store, "--artifacts-destination", files, "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", *options, "--port", str(self.port)]
