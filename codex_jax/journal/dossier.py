@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import amounts, changes, config
+from codex_jax import amounts, changes, config, exits
 from codex_jax.changes import Change
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
@@ -197,11 +197,11 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder, sampler: Sampler) 
     was_over = bool(recorder.over)
     try:
         yield
-    except CodexError as error:
+    except Exception as error:
         status = "interrupted" if isinstance(error, Interrupted) else "stopped"
-        with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
+        with contextlib.suppress(Exception):  # a full disk, say: the first failure is the one to report
             spent = recorder.spent(sampler.joules)
-            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error), **spent})
+            _end(writer, workdir, recorder.step, {"status": status, "reason": _reason(error), **spent})
         raise
     reason = {"reason": recorder.over} if recorder.step < recorder.num_steps else {}
     spent = recorder.spent(sampler.joules)
@@ -211,6 +211,11 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder, sampler: Sampler) 
     say("")
     table = [*_results(facts, recorder.step), *_energy(spent), ("report", str(path))]
     say(progress.summary_table(table))
+
+
+def _reason(error: Exception) -> str:
+    """Return what the user is told; of a bug its type and the beginning of what it says."""
+    return str(exits.readable(error) or f"{type(error).__name__}: {str(error)[:300]}")
 
 
 def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
