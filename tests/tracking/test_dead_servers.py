@@ -160,6 +160,24 @@ def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp
         assert len(live(server)) == 1
 
 
+@pytest.mark.parametrize(("trouble", "says"), [("hanging", "Read timed out"), ("failing", "error responses")])
+def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble, says):
+    server.start()
+    process = start(tmp_path, to_server(server.uri), num_steps=900, run_id=trouble)
+    while not copies.of_mlflow(server.database, trouble):
+        time.sleep(0.1)
+    with getattr(server, trouble)():
+        found, err = finish(process)
+    assert_nothing_was_lost(tmp_path, 900)
+    (row,) = degraded(tmp_path)
+    assert row["sink"] == "mlflow" and says in row["reason"], err
+    assert row["step"] < 900 and err.count("mlflow is dropped") == 1
+    assert_none_waited(found)
+    assert metrics("replay", tmp_path, "--to", "mlflow").returncode == 0
+    assert copies.of_mlflow(server.database, trouble) == copies.of_ledger(tmp_path)
+    assert len(live(server, trouble)) == 1
+
+
 def test_a_run_that_goes_on_is_one_curve_of_the_server(tmp_path, server):
     server.start()
     program = RESUME.format(uri=server.uri)

@@ -50,7 +50,6 @@ def values_of_csv(workdir):
 
 
 def values_of_tensorboard(workdir):
-    (_,) = (workdir / "tensorboard").iterdir()  # what an earlier process left would be read as well
     events = EventAccumulator(str(workdir / "tensorboard"), size_guidance={"scalars": 0, "tensors": 0})
     events.Reload()
     points = [(event.step, name, event.value) for name in events.Tags()["scalars"] for event in events.Scalars(name)]
@@ -68,6 +67,7 @@ def assert_replicas_agree(workdir):
     expected = values_of_ledger(workdir)
     assert expected
     assert values_of_csv(workdir) == expected
+    (_,) = (workdir / "tensorboard").iterdir()  # nothing of an earlier process
     values, texts = values_of_tensorboard(workdir)
     assert values.keys() == expected.keys()
     for key, value in expected.items():  # TensorBoard holds float32
@@ -84,10 +84,15 @@ def test_csv_and_tensorboard_agree_with_the_ledger(tmp_path):
 def test_they_agree_after_a_resume_that_forgets_steps(tmp_path):
     with open_run(tmp_path, "csv", "tensorboard") as writer:
         write_steps(writer, 1, 9)
+    (first,) = (tmp_path / "tensorboard").iterdir()
+    first = first.rename(first.with_name("events.out.tfevents.1.host"))  # as one of more than a second ago is called
+    read_before = first.read_bytes()
     with open_run(tmp_path, "csv", "tensorboard", resume_step=5) as writer:
         write_steps(writer, 6, 8, shift=0.5)
     assert max(values_of_ledger(tmp_path)) == (8, "train/loss")
     assert_replicas_agree(tmp_path)
+    first.write_bytes(read_before)  # a TensorBoard that was looking on has read both
+    assert values_of_tensorboard(tmp_path)[0].keys() == values_of_ledger(tmp_path).keys()
 
 
 def test_they_agree_when_a_replica_was_lost_before_the_resume(tmp_path):
