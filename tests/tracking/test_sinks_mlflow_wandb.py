@@ -44,6 +44,7 @@ with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_s
         writer.text(step, "default", f"sample {step}\\n\\N{SNOWMAN} \\ud800")
         writer.histogram(step, "gradients/wte", [0.0, 0.5, 1.0, 2.0], [1, 2, step])
     writer.figure(last, "figure/loss", picture(workdir / "figures" / f"{last}.png"))
+    print("a word for the terminal")
 """
 
 
@@ -114,6 +115,17 @@ def test_settings_tags_and_status_are_those_of_the_newest_process(workdir):
     assert copies.query(database, "SELECT status, name FROM runs") == [("FINISHED", "r-1")]
     runs = [record.run for record in copies.wandb_records(workdir) if record.run.run_id]
     assert (runs[0].run_id, list(runs[0].tags)) == ("r-1", ["safety.bypass"])
+
+
+def test_wandb_keeps_nothing_of_the_machine_the_terminal_and_what_is_installed(workdir):
+    (kept,) = workdir.glob("wandb/offline-run-*/files")
+    assert sorted(path.name for path in kept.iterdir()) == ["config.json", "media"]
+    records = list(copies.wandb_records(workdir))
+    kinds = {record.WhichOneof("record_type") for record in records}
+    assert kinds == {"header", "run", "telemetry", "metric", "summary", "history", "files", "exit"}
+    assert {(one.run.host, one.run.git.remote_url, one.run.git.commit) for one in records} == {("", "", "")}
+    written = [path for path in workdir.glob("wandb/**/*") if path.is_file()]
+    assert [path for path in written if b"for the terminal" in path.read_bytes()] == []
 
 
 def test_a_copy_of_the_run_directory_leaves_the_first_one_alone(workdir, tmp_path):
