@@ -225,19 +225,19 @@ def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
 
 
 def _end(writer: Writer, workdir: Path, step: int, fields: Mapping[str, Any]) -> tuple[report_facts.Facts, Path]:
-    if writer.shows_figures:
-        _draw(writer, workdir, step)
     writer.event("run.finished", step, {**fields, "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()
     facts = report_facts.collect(workdir)
+    if writer.shows_figures and step not in facts.figures:  # it is there when a finished run is started again
+        _draw(writer, workdir, facts, step)
     path = report.write_report(workdir, facts)
     writer.report(step)
     return facts, path
 
 
-def _draw(writer: Writer, workdir: Path, step: int) -> None:
+def _draw(writer: Writer, workdir: Path, facts: report_facts.Facts, step: int) -> None:
     try:
-        if drawn := figure.draw_losses(workdir, report_facts.collect(workdir), step):
+        if drawn := figure.draw_losses(workdir, facts, step):
             writer.figure(step, "figure/loss", drawn)
     except (CodexError, OSError) as error:  # a run does not fail for a picture
         warn(f"the curve of the loss is not drawn: {error}")
