@@ -1,5 +1,6 @@
 """All copies of one ledger agree. MLflow and W&B start threads and processes: they run in a process of their own."""
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -44,6 +45,8 @@ with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_s
         writer.text(step, "default", f"sample {step}\\n\\N{SNOWMAN} \\ud800")
         writer.histogram(step, "gradients/wte", [0.0, 0.5, 1.0, 2.0], [1, 2, step])
     writer.figure(last, "figure/loss", picture(workdir / "figures" / f"{last}.png"))
+    for sink in writer._guards:
+        sink.wait_until_open()  # what is said before, W&B does not hear
     print("a word for the terminal")
 """
 
@@ -78,6 +81,19 @@ def test_every_copy_has_each_value_of_each_step_once(workdir):
     assert found.keys() == expected.keys()
     for key, value in expected.items():  # TensorBoard holds float32
         assert found[key] == (None if value is None else pytest.approx(value, rel=1e-6, abs=1e-44))
+
+
+def test_every_copy_has_the_time_of_each_row(workdir):
+    expected = {row["step"]: row["time"] for row in ledger.read(workdir / ledger.METRICS)}
+    written = copies.query(workdir / "mlflow.db", "SELECT step, timestamp FROM metrics WHERE key = 'train/loss'")
+    assert {step: time / 1000 for step, time in written} == expected
+    rows = [copies.row_of(record) for record in copies.wandb_records(workdir)]
+    assert {row["step"]: row["time"] for row in rows if "train/loss" in row} == expected
+    events = copies.tensorboard_events(workdir)
+    for found in (events.Scalars("train/loss"), events.Histograms("gradients/wte")):
+        assert {event.step: event.wall_time for event in found} == pytest.approx(expected, abs=0.1)
+    with open(workdir / "metrics.csv", newline="") as file:
+        assert {int(row["step"]): float(row["time"]) for row in csv.DictReader(file)} == expected
 
 
 def test_every_copy_that_can_has_the_samples(workdir):
