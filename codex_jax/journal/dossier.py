@@ -7,7 +7,7 @@ from typing import Any
 
 import jax
 
-from codex_jax import amounts, changes, config
+from codex_jax import amounts, changes, config, exits
 from codex_jax.changes import Change
 from codex_jax.console import say, warn
 from codex_jax.data.mixture import Mixture
@@ -197,11 +197,11 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder, sampler: Sampler) 
     was_over = bool(recorder.over)
     try:
         yield
-    except CodexError as error:
+    except Exception as error:
         status = "interrupted" if isinstance(error, Interrupted) else "stopped"
-        with contextlib.suppress(CodexError):  # a full disk, say: the first failure is the one to report
+        with contextlib.suppress(Exception):  # a full disk, say: the first failure is the one to report
             spent = recorder.spent(sampler.joules)
-            _end(writer, workdir, recorder.step, {"status": status, "reason": str(error), **spent})
+            _end(writer, workdir, recorder.step, {"status": status, "reason": _reason(error), **spent})
         raise
     reason = {"reason": recorder.over} if recorder.step < recorder.num_steps else {}
     spent = recorder.spent(sampler.joules)
@@ -213,6 +213,11 @@ def ending(writer: Writer, workdir: Path, recorder: Recorder, sampler: Sampler) 
     say(progress.summary_table(table))
 
 
+def _reason(error: Exception) -> str:
+    """Return what the user is told; of a bug its type and the beginning of what it says."""
+    return str(exits.readable(error) or f"{type(error).__name__}: {str(error)[:300]}")
+
+
 def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
     """Write down why the process ends from outside of what hangs; there is no time for a report."""
     writer.event("run.finished", recorder.step, {"status": "stopped", "reason": reason})
@@ -220,19 +225,19 @@ def end_hanging(writer: Writer, recorder: Recorder, reason: str) -> None:
 
 
 def _end(writer: Writer, workdir: Path, step: int, fields: Mapping[str, Any]) -> tuple[report_facts.Facts, Path]:
-    if writer.shows_figures:
-        _draw(writer, workdir, step)
     writer.event("run.finished", step, {**fields, "peak_rss_bytes": system.peak_rss_bytes()})
     writer.sync()
     facts = report_facts.collect(workdir)
+    if writer.shows_figures and step not in facts.figures:  # it is there when a finished run is started again
+        _draw(writer, workdir, facts, step)
     path = report.write_report(workdir, facts)
     writer.report(step)
     return facts, path
 
 
-def _draw(writer: Writer, workdir: Path, step: int) -> None:
+def _draw(writer: Writer, workdir: Path, facts: report_facts.Facts, step: int) -> None:
     try:
-        if drawn := figure.draw_losses(workdir, report_facts.collect(workdir), step):
+        if drawn := figure.draw_losses(workdir, facts, step):
             writer.figure(step, "figure/loss", drawn)
     except (CodexError, OSError) as error:  # a run does not fail for a picture
         warn(f"the curve of the loss is not drawn: {error}")

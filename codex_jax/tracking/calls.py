@@ -51,11 +51,18 @@ def of_event(workdir: Path, row: Mapping[str, Any]) -> Call | None:
             return text(row)
         case "histogram":
             return "histogram", (step, row["name"], row["edges"], row["counts"], time)
-        case ledger.FIGURE | ledger.ARTIFACT as kind:
-            path = (workdir / row["file"]).resolve()
-            # A ledger that came from elsewhere could name any file of this machine, to be sent to a server.
-            if path.is_relative_to(workdir.resolve()) and path.is_file() and digest.of_file(path) == row["sha256"]:
-                return kind, (step, row["name"], path, time)
+        case ledger.FIGURE | ledger.ARTIFACT:
+            call = file(workdir, row)
+            return call if call and digest.of_file(call[1][2]) == row["sha256"] else None
+    return None
+
+
+def file(workdir: Path, row: Mapping[str, Any]) -> Call | None:
+    """Return the call for a file that was just recorded; None where it is not below the run directory."""
+    path = (workdir / row["file"]).resolve()
+    # A ledger that came from elsewhere could name any file of this machine, to be sent to a server.
+    if path.is_relative_to(workdir.resolve()) and path.is_file():
+        return row["event"], (row["step"], row["name"], path, row["time"])
     return None
 
 

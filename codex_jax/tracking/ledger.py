@@ -4,7 +4,8 @@
     events.ndjson   {"run_id": "r1", "step": 20, "time": 1767225600.25, "event": "checkpoint.saved", "bytes": 1048576,
                      "chain": "5d1c..."}
 
-`time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite".
+`time` is seconds since 1970, UTC. A metric that is not finite is `null`, and its name is listed under "non_finite". One
+of more than 64 bits is the nearest float, since no copy could hold it.
 Lines are ASCII, so no value can break one. Only the last line can be torn; opening the ledger repairs it. How the lines
 lie in files is told in `codex_jax/tracking/rows.py`.
 
@@ -75,7 +76,7 @@ class Ledger:
 
     def metrics(self, step: int, split: str, metrics: Mapping[str, float]) -> dict[str, Any]:
         """Append one row of metrics and return it."""
-        values = {name: _number(value) for name, value in metrics.items()}
+        values = {name: _metric(value) for name, value in metrics.items()}
         row: dict[str, Any] = {"run_id": self._run_id, "step": step, "split": split, "time": _now(), "metrics": values}
         if missing := [name for name, value in values.items() if value is None]:
             row["non_finite"] = missing
@@ -186,6 +187,16 @@ def _head(path: Path) -> Head:
 
 def _now() -> float:
     return round(time.time(), 3)
+
+
+def _metric(value: float) -> float | int | None:
+    number = _number(value)
+    if not isinstance(number, int) or -(2**63) <= number < 2**63:
+        return number
+    try:
+        return float(number)
+    except OverflowError:
+        return None
 
 
 def _number(value: float) -> float | int | None:

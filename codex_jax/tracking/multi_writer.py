@@ -91,15 +91,16 @@ class MultiWriter(Writer):
         """Record a histogram: event "histogram" of the ledger, and in the sinks that can hold it."""
         if len(edges) != len(counts) + 1 or not all(math.isfinite(edge) for edge in edges):
             raise ValueError(f"histogram {name}: {len(counts)} counts need {len(counts) + 1} finite edges")
-        self._record(step, "histogram", {"name": name, "edges": list(edges), "counts": list(counts)})
+        row = self._ledger.event("histogram", step, {"name": name, "edges": list(edges), "counts": list(counts)})
+        self._pass_on(step, calls.of_event(self._workdir, row))
 
     def figure(self, step: int, name: str, path: Path) -> None:
         """Record a picture: event "figure" of the ledger, and in the sinks that can hold it."""
-        self._record(step, ledger.FIGURE, self._file(name, path))
+        self._record(step, ledger.FIGURE, name, path)
 
     def artifact(self, step: int, name: str, path: Path) -> None:
         """Record a file: event "artifact" of the ledger, and in the sinks that can hold it."""
-        self._record(step, ledger.ARTIFACT, self._file(name, path))
+        self._record(step, ledger.ARTIFACT, name, path)
 
     def report(self, step: int) -> None:
         """Pass report.html to the sinks that can hold it."""
@@ -137,16 +138,14 @@ class MultiWriter(Writer):
         """Whether a sink is on that has a place for figures."""
         return self._shows_figures
 
-    def _file(self, name: str, path: Path) -> dict[str, str]:
+    def _record(self, step: int, kind: str, name: str, path: Path) -> None:
         file = path.relative_to(self._workdir).as_posix()
-        return {"name": name, "file": file, "sha256": digest.of_file(path)}
+        row = self._ledger.event(kind, step, {"name": name, "file": file, "sha256": digest.of_file(path)})
+        self._pass_on(step, calls.file(self._workdir, row))
 
-    def _record(self, step: int, kind: str, fields: Mapping[str, Any]) -> None:
-        call = calls.of_event(self._workdir, self._ledger.event(kind, step, fields))
-        if call:
-            self._pass_on(step, call)
-
-    def _pass_on(self, step: int, call: calls.Call) -> None:
+    def _pass_on(self, step: int, call: calls.Call | None) -> None:
+        if call is None:
+            return
         method, arguments = call
         self._step = step
         for sink in self._guards:

@@ -98,6 +98,8 @@ class Facts:
     """the latest event data.report"""
     safety: collections.Counter[str] = dataclasses.field(default_factory=collections.Counter)
     """events of findings by action and rule"""
+    figures: set[int] = dataclasses.field(default_factory=set)
+    """steps of which a figure was drawn"""
     samples: Sampled = dataclasses.field(default_factory=lambda: Sampled(NUM_SAMPLES))
     quarantined: list[Mapping[str, Any]] = dataclasses.field(default_factory=list)
     num_quarantined: int = 0
@@ -160,6 +162,8 @@ def _take_event(facts: Facts, row: Mapping[str, Any]) -> None:
     match row["event"]:
         case "sample":
             facts.samples.add(row)
+        case ledger.FIGURE:
+            facts.figures.add(row["step"])
         case "data.report":
             facts.data = row
         case "data.quarantined":

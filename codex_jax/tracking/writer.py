@@ -7,7 +7,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from codex_jax.errors import CodexError, Interrupted
+from codex_jax.errors import Interrupted
 from codex_jax.tracking.chain import Head
 
 
@@ -83,7 +83,7 @@ class Writer(abc.ABC):
             return self.close("finished")
         try:
             self.close("interrupted" if isinstance(error, Interrupted) else "failed")
-        except CodexError as second:  # the first error is the one to show
+        except Exception as second:  # the first error is the one to show
             log.warning("while closing the ledger: %s", second)
         return None
 

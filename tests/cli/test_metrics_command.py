@@ -34,7 +34,7 @@ def made(tmp_path: Path) -> Path:
         for step in range(1, 6):
             writer.scalars(step, "train", {"loss": 1 / step, "grad_norm": math.nan if step == 2 else 1.5})
             writer.text(step, "sample", "a")
-        writer.scalars(5, "validation", {"loss": 0.25, "tokens": 10**17})
+        writer.scalars(5, "validation", {"loss": 0.25, "tokens": 10**17, "huge": 10**30})
         writer.event("run.finished", 5, {"status": "finished"})
     return workdir
 
@@ -44,7 +44,7 @@ def test_list_and_summary_tell_what_was_measured(run, made: Path) -> None:
     assert done.code == 0
     assert ["train/loss", "5", "1-5"] in [line.split() for line in done.out.splitlines()]
     found = {row["name"]: row for row in json.loads(run("summary", "run", "--json").out)}
-    assert list(found) == ["train/grad_norm", "train/loss", "validation/loss", "validation/tokens"]
+    assert list(found) == ["train/grad_norm", "train/loss", "validation/huge", "validation/loss", "validation/tokens"]
     assert found["train/loss"] == {
         "name": "train/loss",
         "values": 5,
@@ -83,7 +83,7 @@ def read_parquet(file: Path) -> list[tuple]:
 @pytest.mark.parametrize(("ending", "read"), [("csv", read_csv), ("sqlite", read_sqlite), ("parquet", read_parquet)])
 def test_an_exported_file_holds_every_value(run, made: Path, tmp_path: Path, ending: str, read) -> None:
     done = run("export", "run", "--to", f"out.{ending}")
-    assert (done.code, done.out) == (0, f"out.{ending}: 12 values\n")
+    assert (done.code, done.out) == (0, f"out.{ending}: 13 values\n")
     expected = [
         (row["step"], row["split"], name, value, row["time"])
         for row in ledger.read(made / ledger.METRICS)

@@ -2,7 +2,9 @@
 
 import contextlib
 import os
+import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -33,7 +35,9 @@ class Real:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        """Start it and wait until it answers."""
+        """Start it, unless it runs, and wait until it answers."""
+        if self._process:
+            return
         store, files = f"sqlite:///{self.database}", str(self.directory / "files")
         options = ["--backend-store-uri", store, "--artifacts-destination", files, "--workers", "1"]
         command = [sys.executable, "-m", "mlflow", "server", *options, "--port", str(self.port)]
@@ -56,6 +60,25 @@ class Real:
             os.killpg(self._process.pid, 9)
             self._process.wait()
             self._process = None
+
+    @contextlib.contextmanager
+    def hanging(self) -> Iterator[None]:
+        """Accept connections for a while and answer nothing, as on a machine that is out of memory."""
+        assert self._process
+        os.killpg(self._process.pid, signal.SIGSTOP)
+        yield
+        os.killpg(self._process.pid, signal.SIGCONT)
+
+    @contextlib.contextmanager
+    def failing(self) -> Iterator[None]:
+        """Answer with a server's error for a while: the table of values is gone from its database."""
+        self._rename("metrics", "lost")
+        yield
+        self._rename("lost", "metrics")
+
+    def _rename(self, table: str, name: str) -> None:
+        with contextlib.closing(sqlite3.connect(self.database, timeout=30)) as database, database:
+            database.execute(f"ALTER TABLE {table} RENAME TO {name}")
 
     def _answers(self) -> bool:
         with contextlib.suppress(OSError), urllib.request.urlopen(f"{self.uri}/health", timeout=5) as answer:

@@ -25,9 +25,10 @@ from pathlib import Path
 import psutil, small_writer
 
 workdir, changes, num_steps, kill_at = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
+run_id = sys.argv[5]
 took = []
 began = time.monotonic()
-with small_writer.switched_on(workdir, {**changes, "csv.enabled": True}) as writer:
+with small_writer.switched_on(workdir, {**changes, "csv.enabled": True}, run_id=run_id) as writer:
     for step in range(1, num_steps + 1):
         time.sleep(0.02)
         start = time.perf_counter()
@@ -45,10 +46,10 @@ print(json.dumps({"took": took, "closing": time.monotonic() - ended}))
 """
 
 
-def start(workdir, changes, num_steps=200, kill_at=0, env=None):
+def start(workdir, changes, num_steps=200, kill_at=0, env=None, run_id="r1"):
     workdir.mkdir(parents=True, exist_ok=True)
-    rundir.begin(workdir, "r1", config.to_dict(small_writer.settings(changes)), {})
-    command = [sys.executable, "-c", RUN, str(workdir), json.dumps(changes), str(num_steps), str(kill_at)]
+    rundir.begin(workdir, run_id, config.to_dict(small_writer.settings(changes)), {})
+    command = [sys.executable, "-c", RUN, str(workdir), json.dumps(changes), str(num_steps), str(kill_at), run_id]
     return subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
@@ -96,6 +97,7 @@ def test_a_server_that_is_no_help_costs_one_event(tmp_path, kind):
         replayed = metrics("replay", tmp_path, "--to", "mlflow")
     assert_nothing_was_lost(tmp_path)
     (row,) = degraded(tmp_path)
+    assert "given up" not in row["reason"], "the run had to wait until the end for the sink to notice"
     assert row["sink"] == "mlflow" and err.count("mlflow is dropped") == 1
     assert_none_waited(found)
     assert found["closing"] < 35
@@ -105,8 +107,8 @@ def test_a_server_that_is_no_help_costs_one_event(tmp_path, kind):
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory):
+    """A server that is not running yet."""
     made = mlflow_servers.Real(tmp_path_factory.mktemp("server"))
-    made.start()
     yield made
     made.kill()
 
@@ -120,7 +122,24 @@ def live(server, run_id="r1"):
     )
 
 
+def test_a_run_whose_server_was_down_for_all_of_it_is_complete_after_a_replay(tmp_path, server):
+    server.kill()
+    found, err = finish(start(tmp_path, to_server(server.uri), run_id="r0"))
+    assert [row["sink"] for row in degraded(tmp_path)] == ["mlflow"], err
+    assert_none_waited(found)
+    server.start()
+    for _ in range(2):
+        done = metrics("replay", tmp_path, "--to", "mlflow")
+        assert done.returncode == 0, done.stderr
+        assert copies.of_mlflow(server.database, "r0") == copies.of_ledger(tmp_path)
+        ((run, _),) = live(server, "r0")
+    samples = (server.directory / "files").glob(f"*/{run}/artifacts/samples/sample/*.txt")
+    assert sorted(path.read_text() for path in samples) == sorted(f"sample {step}" for step in range(10, 201, 10))
+    assert len(copies.query(server.database, "SELECT key FROM params WHERE run_uuid = ?", run)) > 50
+
+
 def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp_path, server):
+    server.start()
     process = start(tmp_path, to_server(server.uri), num_steps=900)
     while not server.database.exists() or not live(server):
         time.sleep(0.1)
@@ -132,16 +151,35 @@ def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp
     assert_nothing_was_lost(tmp_path, 900)
     assert [row["sink"] for row in degraded(tmp_path)] == ["mlflow"], err
     assert_none_waited(found)
-    broken = copies.of_mlflow(server.database)
+    broken = copies.of_mlflow(server.database, "r1")
     assert len(broken) < len(copies.of_ledger(tmp_path))
     for _ in range(2):
         done = metrics("replay", tmp_path, "--to", "mlflow")
         assert done.returncode == 0, done.stderr
-        assert copies.of_mlflow(server.database) == copies.of_ledger(tmp_path)
+        assert copies.of_mlflow(server.database, "r1") == copies.of_ledger(tmp_path)
         assert len(live(server)) == 1
 
 
+@pytest.mark.parametrize(("trouble", "says"), [("hanging", "Read timed out"), ("failing", "error responses")])
+def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble, says):
+    server.start()
+    process = start(tmp_path, to_server(server.uri), num_steps=900, run_id=trouble)
+    while not copies.of_mlflow(server.database, trouble):
+        time.sleep(0.1)
+    with getattr(server, trouble)():
+        found, err = finish(process)
+    assert_nothing_was_lost(tmp_path, 900)
+    (row,) = degraded(tmp_path)
+    assert row["sink"] == "mlflow" and says in row["reason"], err
+    assert row["step"] < 900 and err.count("mlflow is dropped") == 1
+    assert_none_waited(found)
+    assert metrics("replay", tmp_path, "--to", "mlflow").returncode == 0
+    assert copies.of_mlflow(server.database, trouble) == copies.of_ledger(tmp_path)
+    assert len(live(server, trouble)) == 1
+
+
 def test_a_run_that_goes_on_is_one_curve_of_the_server(tmp_path, server):
+    server.start()
     program = RESUME.format(uri=server.uri)
     for resume_step, last, shift in ((0, 9, 0.0), (5, 8, 0.5), (8, 12, 0.5)):
         arguments = [str(tmp_path), str(resume_step), str(last), str(shift)]

@@ -4,6 +4,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 
 import numpy
 import pytest
@@ -43,6 +44,41 @@ def test_a_row_has_exactly_the_documented_keys(tmp_path):
     assert row == returned
     assert list(row) == ["run_id", "step", "split", "time", "metrics"]
     assert row["metrics"] == {"loss": 4.25, "tokens": 10**17}
+
+
+def test_every_row_of_both_files_says_of_which_run_it_is_and_when_it_was_written(tmp_path):
+    before = round(time.time(), 3)
+    write_run(tmp_path, 3)
+    after = round(time.time(), 3)
+    rows = [*rows_of(tmp_path), *rows_of(tmp_path, ledger.EVENTS)]
+    assert {row["run_id"] for row in rows} == {"r1"}
+    assert [row for row in rows if not before <= row["time"] <= after] == []
+
+
+@pytest.mark.parametrize("value", [[1.0, 2.0], {"a": 1.0}, numpy.ones(2), None, "a word"])
+def test_what_is_no_number_is_refused_and_leaves_no_line(tmp_path, value):
+    book = open_ledger(tmp_path)
+    with pytest.raises((TypeError, ValueError)):
+        book.metrics(1, "train", {"loss": 1.0, "wrong": value})
+    assert rows_of(tmp_path) == []
+
+
+@pytest.mark.parametrize(
+    ("value", "kept"),
+    [
+        (2**53 + 1, 2**53 + 1),
+        (-(2**63), -(2**63)),
+        (2**63, 2.0**63),
+        (10**30, 1e30),
+        (10**400, None),
+        (-(10**400), None),
+    ],
+)
+def test_an_integer_is_kept_to_64_bits_and_beyond_as_the_nearest_float(tmp_path, value, kept):
+    open_ledger(tmp_path).metrics(1, "train", {"tokens": value})
+    (row,) = rows_of(tmp_path)
+    assert (row["metrics"]["tokens"], type(row["metrics"]["tokens"])) == (kept, type(kept))
+    assert row.get("non_finite", []) == (["tokens"] if kept is None else [])
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])

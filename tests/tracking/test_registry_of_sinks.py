@@ -1,7 +1,9 @@
 """Which sinks a run has: by their knobs, by the names of a package's, and refused before anything is written."""
 
+import subprocess
 import sys
 
+import mlflow_servers
 import pytest
 import small_writer
 
@@ -141,10 +143,32 @@ def test_that_a_run_goes_to_another_machine_is_said_and_written_down_once(tmp_pa
 
 
 def test_a_missing_package_is_named_at_the_start(monkeypatch):
-    monkeypatch.setitem(sys.modules, "wandb", None)  # as if it were not installed
-    monkeypatch.setattr("codex_jax.tracking.sinks.wandb.WandbSink.package", "wandb_that_is_not_there")
-    with pytest.raises(ConfigError, match=r"needs the package wandb_that_is_not_there.*tracking\.wandb\.enabled=false"):
-        chosen(wandb__enabled=True)
+    for name in ("wandb", "mlflow"):
+        monkeypatch.setitem(sys.modules, name, None)  # as if it were not installed
+        with pytest.raises(
+            ConfigError, match=rf"needs the package {name}: install it.*tracking\.{name}\.enabled=false"
+        ):
+            chosen(**{f"{name}__enabled": True})
+
+
+IMPORTED = """
+import os, random, sys
+import numpy
+before = {name: at for name, at in os.environ.items() if name.startswith(("MLFLOW", "WANDB", "DO_NOT"))}
+seeding = random.seed, numpy.random.seed
+from codex_jax import train
+from codex_jax.tracking import registry, multi_writer
+after = {name: at for name, at in os.environ.items() if name.startswith(("MLFLOW", "WANDB", "DO_NOT"))}
+assert after == before, after
+assert (random.seed, numpy.random.seed) == seeding
+assert not {"mlflow", "wandb", "tensorboardX"} & set(sys.modules)
+"""
+
+
+def test_importing_changes_no_variable_replaces_no_seeding_and_imports_no_tracker():
+    env = mlflow_servers.clean_environment()  # this process has imported it already
+    done = subprocess.run([sys.executable, "-c", IMPORTED], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize(
@@ -157,8 +181,16 @@ def test_a_missing_package_is_named_at_the_start(monkeypatch):
         ("https://mlflow.example.org", "https://mlflow.example.org"),
     ],
 )
-def test_where_an_mlflow_copy_goes(given, uri, tmp_path):
+def test_where_an_mlflow_copy_goes(given, uri):
     assert mlflow_address.tracking_uri(given, small_writer.Path("/runs/a")) == uri
+
+
+@pytest.mark.parametrize(("given", "place"), [("all.db", "all.db"), ("sqlite:///in/all.db", "in/all.db"), ("~/a", "a")])
+def test_where_an_mlflow_copy_goes_is_fixed_when_the_run_begins(given, place, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert mlflow_address.tracking_uri(given, small_writer.Path("run")) == f"sqlite:///{tmp_path / place}"
+    assert mlflow_address.tracking_uri("", small_writer.Path("run")) == f"sqlite:///{tmp_path}/run/mlflow.db"
 
 
 @pytest.mark.parametrize(

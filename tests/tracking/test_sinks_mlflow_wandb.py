@@ -1,5 +1,6 @@
 """All copies of one ledger agree. MLflow and W&B start threads and processes: they run in a process of their own."""
 
+import csv
 import shutil
 import subprocess
 import sys
@@ -39,10 +40,14 @@ with multi_writer.open_writer(source, registry.chosen(source.tracking), resume_s
     for step in range(resume_step + 1, last + 1):
         grad_norm = float("nan") if step == 2 else float("inf") if step == 3 else 1.0
         values = {"loss": 8 / step + shift, "grad_norm": grad_norm, "tokens": 2**53 - step, "tiny": 5e-324}
+        values |= {"huge": 10**30, "beyond": 10**400}
         writer.scalars(step, "train", values)
         writer.text(step, "default", f"sample {step}\\n\\N{SNOWMAN} \\ud800")
         writer.histogram(step, "gradients/wte", [0.0, 0.5, 1.0, 2.0], [1, 2, step])
     writer.figure(last, "figure/loss", picture(workdir / "figures" / f"{last}.png"))
+    for sink in writer._guards:
+        sink.wait_until_open()  # what is said before, W&B does not hear
+    print("a word for the terminal")
 """
 
 
@@ -76,6 +81,19 @@ def test_every_copy_has_each_value_of_each_step_once(workdir):
     assert found.keys() == expected.keys()
     for key, value in expected.items():  # TensorBoard holds float32
         assert found[key] == (None if value is None else pytest.approx(value, rel=1e-6, abs=1e-44))
+
+
+def test_every_copy_has_the_time_of_each_row(workdir):
+    expected = {row["step"]: row["time"] for row in ledger.read(workdir / ledger.METRICS)}
+    written = copies.query(workdir / "mlflow.db", "SELECT step, timestamp FROM metrics WHERE key = 'train/loss'")
+    assert {step: time / 1000 for step, time in written} == expected
+    rows = [copies.row_of(record) for record in copies.wandb_records(workdir)]
+    assert {row["step"]: row["time"] for row in rows if "train/loss" in row} == expected
+    events = copies.tensorboard_events(workdir)
+    for found in (events.Scalars("train/loss"), events.Histograms("gradients/wte")):
+        assert {event.step: event.wall_time for event in found} == pytest.approx(expected, abs=0.1)
+    with open(workdir / "metrics.csv", newline="") as file:
+        assert {int(row["step"]): float(row["time"]) for row in csv.DictReader(file)} == expected
 
 
 def test_every_copy_that_can_has_the_samples(workdir):
@@ -113,6 +131,17 @@ def test_settings_tags_and_status_are_those_of_the_newest_process(workdir):
     assert copies.query(database, "SELECT status, name FROM runs") == [("FINISHED", "r-1")]
     runs = [record.run for record in copies.wandb_records(workdir) if record.run.run_id]
     assert (runs[0].run_id, list(runs[0].tags)) == ("r-1", ["safety.bypass"])
+
+
+def test_wandb_keeps_nothing_of_the_machine_the_terminal_and_what_is_installed(workdir):
+    (kept,) = workdir.glob("wandb/offline-run-*/files")
+    assert sorted(path.name for path in kept.iterdir()) == ["config.json", "media"]
+    records = list(copies.wandb_records(workdir))
+    kinds = {record.WhichOneof("record_type") for record in records}
+    assert kinds == {"header", "run", "telemetry", "metric", "summary", "history", "files", "exit"}
+    assert {(one.run.host, one.run.git.remote_url, one.run.git.commit) for one in records} == {("", "", "")}
+    written = [path for path in workdir.glob("wandb/**/*") if path.is_file()]
+    assert [path for path in written if b"for the terminal" in path.read_bytes()] == []
 
 
 def test_a_copy_of_the_run_directory_leaves_the_first_one_alone(workdir, tmp_path):

@@ -1,4 +1,5 @@
 import csv
+import errno
 import math
 import os
 import subprocess
@@ -10,6 +11,7 @@ import pytest
 import small_writer
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from codex_jax import digest
 from codex_jax.errors import Interrupted
 from codex_jax.tracking import guard, ledger
 from codex_jax.tracking.sink import Sink
@@ -65,6 +67,7 @@ def assert_replicas_agree(workdir):
     expected = values_of_ledger(workdir)
     assert expected
     assert values_of_csv(workdir) == expected
+    (_,) = (workdir / "tensorboard").iterdir()  # nothing of an earlier process
     values, texts = values_of_tensorboard(workdir)
     assert values.keys() == expected.keys()
     for key, value in expected.items():  # TensorBoard holds float32
@@ -81,10 +84,15 @@ def test_csv_and_tensorboard_agree_with_the_ledger(tmp_path):
 def test_they_agree_after_a_resume_that_forgets_steps(tmp_path):
     with open_run(tmp_path, "csv", "tensorboard") as writer:
         write_steps(writer, 1, 9)
+    (first,) = (tmp_path / "tensorboard").iterdir()
+    first = first.rename(first.with_name("events.out.tfevents.1.host"))  # as one of more than a second ago is called
+    read_before = first.read_bytes()
     with open_run(tmp_path, "csv", "tensorboard", resume_step=5) as writer:
         write_steps(writer, 6, 8, shift=0.5)
     assert max(values_of_ledger(tmp_path)) == (8, "train/loss")
     assert_replicas_agree(tmp_path)
+    first.write_bytes(read_before)  # a TensorBoard that was looking on has read both
+    assert values_of_tensorboard(tmp_path)[0].keys() == values_of_ledger(tmp_path).keys()
 
 
 def test_they_agree_when_a_replica_was_lost_before_the_resume(tmp_path):
@@ -234,6 +242,32 @@ def test_a_full_queue_drops_and_counts_rows(caplog):
     assert (sink.status, guarded.problem) == ("finished", "")
 
 
+def test_what_a_slow_sink_missed_is_counted_in_one_event_and_missing_nowhere_else(tmp_path):
+    release, last = threading.Event(), guard.CAPACITY + 100
+    slow, good = Recording(lambda: release.wait(60)), Recording()
+    with write_to(tmp_path, {"slow": slow, "good": good}) as writer:
+        for step in range(1, last + 1):
+            writer.scalars(step, "train", {"loss": 1.0})
+        release.set()
+    (event,) = events_of(tmp_path, "sink.dropped")
+    assert event["sink"] == "slow" and 0 < event["calls"] == last - len(slow.rows)
+    assert len(good.rows) == len(values_of_ledger(tmp_path)) == last
+    assert (slow.status, events_of(tmp_path, "sink.degraded")) == ("finished", [])
+
+
+def test_what_is_no_number_is_a_file_or_counts_that_an_event_describes(tmp_path):
+    with small_writer.bare(tmp_path) as writer:
+        (tmp_path / "matrix.json").write_text("[[1, 2], [3, 4]]")
+        writer.artifact(3, "confusion", tmp_path / "matrix.json")
+        writer.histogram(4, "weights/wte", [0.0, 0.5, 1.0], [3, 4])
+    (file,), (counts,) = events_of(tmp_path, "artifact"), events_of(tmp_path, "histogram")
+    sha256 = digest.of_file(tmp_path / "matrix.json")
+    described = {"run_id": "r1", "step": 3, "name": "confusion", "file": "matrix.json", "sha256": sha256}
+    assert {name: file[name] for name in described} == described
+    described = {"run_id": "r1", "step": 4, "name": "weights/wte", "edges": [0.0, 0.5, 1.0], "counts": [3, 4]}
+    assert {name: counts[name] for name in described} == described
+
+
 @pytest.mark.parametrize(
     ("error", "status"),
     [(RuntimeError("boom"), "failed"), (KeyboardInterrupt(), "failed"), (Interrupted("stop"), "interrupted")],
@@ -247,6 +281,19 @@ def test_an_exception_passes_through_unchanged_and_closes_every_sink(tmp_path, e
     assert error.__context__ is None
     assert [sink.status for sink in sinks.values()] == [status, status]
     assert [len(sink.rows) for sink in sinks.values()] == [1, 1]
+
+
+def test_that_the_ledger_cannot_be_closed_either_does_not_hide_why_the_run_ended(tmp_path, monkeypatch, caplog):
+    def refuse(number):
+        raise OSError(errno.EIO, "Input/output error")
+
+    error, sink = RuntimeError("boom"), Recording()
+    with pytest.raises(RuntimeError) as caught, write_to(tmp_path, {"a": sink}) as writer:
+        writer.scalars(1, "train", {"loss": 1.0})
+        monkeypatch.setattr(os, "fsync", refuse)
+        raise error
+    assert caught.value is error and sink.status == "failed"
+    assert "while closing the ledger: " in caplog.text and "Input/output error" in caplog.text
 
 
 def test_closing_twice_is_closing_once(tmp_path):

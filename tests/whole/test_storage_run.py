@@ -14,6 +14,7 @@ import pytest
 import small_run
 
 from codex_jax.checkpoint import arrays, document, manifest
+from codex_jax.tracking import ledger
 
 
 pytestmark = pytest.mark.infra
@@ -99,6 +100,46 @@ def test_save_that_fails_is_a_warning_and_a_figure_and_the_run_goes_on_where_tha
     assert sorted(path.name for path in (workdir / "checkpoints").iterdir()) == ["12", "16"]
     small_run.finish(small_run.arguments(corpus, tmp_path / "straight", {}), main_env)
     assert small_run.state_digest(workdir, 16) == small_run.state_digest(tmp_path / "straight", 16)
+
+
+# Fills the disk while steps are made, long before the next save, and makes room when the run has ended.
+FILL = """
+mount -t tmpfs -o size=8m t {disk} || exit 99
+"$@" >{disk}.said 2>&1 &
+until grep -q 'step *60/' {disk}.said; do sleep 0.02; done
+cat /dev/zero >{disk}/filler 2>/dev/null
+wait $!; echo ended $?
+cp {disk}/run/metrics.ndjson {disk}/run/events.ndjson {disk}.full/
+rm {disk}/filler
+"$@" >>{disk}.said 2>&1; echo ended $?
+rm -r {disk}/run/checkpoints/100; cp -r {disk}/run {disk}.kept
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(bool(disk_faults.cannot_mount()), reason=disk_faults.cannot_mount())
+def test_disk_that_is_full_under_the_ledger_ends_the_run_and_with_room_it_goes_on_as_if_nothing_had_been(
+    corpus: Path, main_env: dict[str, str], tmp_path: Path
+) -> None:
+    disk, full, kept = (tmp_path / name for name in ("disk", "disk.full", "disk.kept"))
+    disk.mkdir(), full.mkdir()
+    changes = {"train.num_steps": 150, "checkpoint.every_steps": 50, "eval.every_steps": 50}
+    args = small_run.arguments(corpus, disk / "run", changes)
+    command = ["unshare", "-rm", "sh", "-c", FILL.format(disk=disk), "sh", sys.executable, "-m", "codex_jax.main"]
+    env = {**main_env, "CODEX_RUN_ID": "small", "PYTHONUNBUFFERED": "1"}
+    ran = subprocess.run([*command, *args], env=env, capture_output=True, text=True, timeout=300)
+    said = (tmp_path / "disk.said").read_text()
+    assert ran.stdout == "ended 4\nended 0\n", said + ran.stderr
+    assert f"{disk}/run/metrics.ndjson" in said and "No space left on device" in said
+    for name in (ledger.METRICS, ledger.EVENTS):
+        lines = (full / name).read_bytes().splitlines(keepends=True)
+        assert all(line.endswith(b"\n") and json.loads(line) for line in lines), "a line is torn"
+    steps = [row["step"] for row in ledger.read(full / ledger.METRICS) if row["split"] == "train"]
+    assert steps == list(range(1, len(steps) + 1)) and 60 <= len(steps) < 100
+    straight = tmp_path / "straight"
+    small_run.finish(small_run.arguments(corpus, straight, changes), main_env)
+    assert small_run.metric_rows(kept) == small_run.metric_rows(straight)
+    assert small_run.state_digest(kept, 150) == small_run.state_digest(straight, 150)
 
 
 @pytest.mark.skipif(bool(disk_faults.cannot_mount()), reason=disk_faults.cannot_mount())

@@ -49,6 +49,7 @@ class WandbSink(Sink):
                 console="off",
                 disable_code=True,
                 disable_git=True,
+                host="",
                 save_code=False,
                 silent=True,
                 x_disable_machine_info=True,
