@@ -13,6 +13,14 @@ from codex_jax.tracking import export as exporting
 from codex_jax.tracking import replay as replaying
 
 
+# What a sink is given, by the name of its method.
+HELD = {
+    "scalars": "row",
+    "text": "sample",
+    "histogram": "histogram",
+    "figure": "figure",
+    "artifact": "file",
+}
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -89,9 +97,8 @@ def replay(run: Path, given: tuple[str, ...], name: str, as_json: bool) -> None:
     if as_json:
         layout.say_json({"run": str(run), "to": name.lower(), "calls": taken})
         return
-    rows = amounts.counted(taken.get("scalars", 0), "row")
-    others = sum(taken.values()) - taken.get("scalars", 0)
-    say(f"{name.lower()} holds {run}: {rows} of metrics, {amounts.counted(others, 'text, histogram, figure or file')}")
+    held = [amounts.counted(taken[method], noun) for method, noun in HELD.items() if method in taken]
+    say(f"{name.lower()} holds {run}: {', '.join(held)}")
 
 
 @dataclasses.dataclass

@@ -79,7 +79,7 @@ def rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def results(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the latest value of each figure, and the best of the evaluations."""
     for name, value in sorted(told["results"].items()):
-        if not name.startswith(("speed/", "system/")):
+        if not name.startswith(("speed/", "layers/")):
             yield name, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     if told["best"]:
         yield "best validation loss", f"{told['best']['loss']:.6g} at step {told['best']['step']:,}"
