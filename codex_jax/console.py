@@ -12,7 +12,7 @@ def prepare() -> None:
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
     # Else the first library that logs decides how all warnings look.
-    logging.basicConfig(handlers=[_Logged()])
+    logging.basicConfig(format="%(message)s", handlers=[_Logged()])
 
 
 _talks = True

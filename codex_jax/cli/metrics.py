@@ -38,8 +38,9 @@ def list_(run: Path, as_json: bool) -> None:
     if as_json:
         layout.say_json([{name: one[name] for name in ("name", "values", "first_step", "last_step")} for one in found])
         return
-    rows = [(one["name"], f"{one['values']:,}", f"{one['first_step']}-{one['last_step']}") for one in found]
+    rows = [(one["name"], f"{one['values']:,}", f"{one['first_step']}-{one['last_step']}") for one in _short(found)]
     layout.say_rows([("METRIC", "VALUES", "STEPS"), *rows])
+    _say_left_out(found)
 
 
 @metrics.command()
@@ -56,9 +57,10 @@ def summary(run: Path, as_json: bool) -> None:
         return
     rows = [
         (one["name"], *(_number(one[key]) for key in ("first", "last", "min", "max")), _missing(one["non_finite"]))
-        for one in found
+        for one in _short(found)
     ]
     layout.say_rows([("METRIC", "FIRST", "LAST", "MIN", "MAX", ""), *rows])
+    _say_left_out(found)
 
 
 @metrics.command()
@@ -131,6 +133,15 @@ def _statistics(run: Path) -> list[dict[str, Any]]:
     for step, split, name, value, _ in exporting.values(run):
         seen.setdefault(f"{split}/{name}", _Seen()).take(step, value)
     return [{"name": name, **dataclasses.asdict(one)} for name, one in sorted(seen.items())]
+
+
+def _short(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in found if not one["name"].startswith(layout.MANY)]
+
+
+def _say_left_out(found: list[dict[str, Any]]) -> None:
+    if left_out := len(found) - len(_short(found)):
+        layout.say_wrapped(f"and {left_out:,} of {layout.MANY}, which --json and `codex-jax metrics export` have")
 
 
 def _number(value: float | None) -> str:

@@ -150,6 +150,14 @@ def test_show_tells_what_it_was_and_how_it_ended(tmp_path: Path, command: "Comma
     assert told["results"]["validation/perplexity"] == 42.5 and told["best"]["step"] == 2
 
 
+def test_norms_of_each_layer_are_left_to_programs(tmp_path: Path, command: "Command") -> None:
+    for name in ("a", "b"):
+        make(tmp_path / name, [*ROWS, (2, "layers", {"grad_norm/blocks/0/mlp/up/kernel": 0.5})])
+    for arguments in (("show", "a"), ("compare", "a", "b")):
+        assert "layers/" not in command("run", *arguments).out
+        assert "layers/grad_norm/blocks/0/mlp/up/kernel" in command("run", *arguments, "--json").out
+
+
 def test_show_of_a_run_of_which_little_is_left(tmp_path: Path, command: "Command") -> None:
     make(tmp_path / "a", [])
     done = command("run", "show", "a")

@@ -46,6 +46,7 @@ class MlflowSink(Sink):
         # MLflow sends usage data unless told otherwise before it is imported, and narrates how it makes tables.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # where --json prints one document
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of each try; what ends the sink says all
