@@ -158,6 +158,8 @@ def reproduce(run: Path, given: tuple[str, ...], workdir: Path | None, step: int
     told["ledger"] = reproduced.ledgers(run, there, found.step, bool(found.meta.get("owes_evaluation")))
     told["state"] = reproduced.states(found, there)
     wrong = reproduced.verdict(told["settings"], told["ledger"], told["state"])
+    if wrong:
+        wrong += reproduced.of_devices(told["made_with"], rundir.read_settings(run))
     if as_json:
         layout.say_json({**told, "reproduced": not wrong, "first": wrong or None})
     if wrong:

@@ -61,6 +61,3 @@ def test_a_run_of_long_ago_is_there_once_with_its_own_times(made: Path, tmp_path
     assert copies.of_mlflow(database) == copies.of_ledger(made)
     (row,) = copies.query(database, "SELECT status, start_time, end_time FROM runs")
     assert row == ("FINISHED", 1_700_000_000_000, 1_700_000_300_000)
-    # Its page opens on curves, not on the traces of agents.
-    kinds = copies.query(database, "SELECT value FROM experiment_tags WHERE key = 'mlflow.experimentKind'")
-    assert kinds == [("custom_model_development",)]

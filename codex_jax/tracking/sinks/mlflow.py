@@ -20,8 +20,6 @@ RUN_TAG = "codex_jax.run_id"
 BATCH = 1000  # values; the most MLflow takes in one call
 PARAMS = 100  # the most parameters
 VALUE_CHARS = 6000  # the longest parameter MLflow takes
-# Else the experiment opens on the page for agents and their traces, which a run of training has not.
-KIND = {"mlflow.experimentKind": "custom_model_development"}
 STATUS = {"finished": "FINISHED", "interrupted": "KILLED", "failed": "FAILED"}
 # MLflow's own are 7 tries of 120 s each: a dead server would be waited for for minutes.
 PATIENCE = {
@@ -147,7 +145,7 @@ class MlflowSink(Sink):
         number = (
             experiment.experiment_id
             if experiment
-            else self._client.create_experiment(options.experiment, artifact_location=place, tags=KIND)
+            else self._client.create_experiment(options.experiment, artifact_location=place)
         )
         tags, name = {RUN_TAG: self._source.run_id}, options.run_name or self._source.run_id
         began = calls.began(self._source.workdir)
