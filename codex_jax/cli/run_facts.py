@@ -27,7 +27,8 @@ def shown(run: Path) -> dict[str, Any]:
         "run": str(run),
         "run_id": facts.run_id,
         "model": {
-            **{name: settings.get("model", {}).get(name) for name in ("name", "num_layers", "width", "weights")},
+            "name": settings.get("model", {}).get("name") or start.get("model"),
+            **{name: settings.get("model", {}).get(name) for name in ("num_layers", "width", "weights")},
             "parameters": start.get("parameters"),
             "trained_parameters": start.get("trained_parameters"),
         },
@@ -57,7 +58,9 @@ def rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "id", told["run_id"] or "-"
     size = f", {model['num_layers']} layers, width {model['width']}" if model.get("num_layers") else ""
     count = f", {model['parameters']:,} parameters" if model["parameters"] else ""
-    yield "model", f"{model['name'] or 'gpt2'}{size}{count}"
+    # Of a run of an older version that began with weights it is not known.
+    unnamed = "-" if model.get("weights") else "gpt2"
+    yield "model", f"{model['name'] or unnamed}{size}{count}"
     if model["trained_parameters"] and model["trained_parameters"] != model["parameters"]:
         yield "trained", f"{model['trained_parameters']:,} of them"
     if model.get("weights"):

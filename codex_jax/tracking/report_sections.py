@@ -22,7 +22,7 @@ def header(facts: Facts, settings: Mapping[str, Any]) -> str:
     """Return the title with the run's name, model, start and status."""
     model = settings.get("model", {})
     facts_line = [
-        " ".join(str(model[name]) for name in ("name",) if name in model),
+        str(model.get("name") or (facts.start or {}).get("model") or ""),
         f"{model['num_layers']} layers, width {model['width']}" if {"num_layers", "width"} <= model.keys() else "",
         f"started {moment(facts.started)}" if facts.started is not None else "",
     ]
