@@ -1,5 +1,6 @@
 """What is said to the person at the terminal; that it cannot be said never ends a run."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterable
@@ -10,6 +11,8 @@ def prepare() -> None:
     _warned.clear()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # type: ignore[union-attr]
+    # Else the first library that logs decides how all warnings look.
+    logging.basicConfig(format="%(message)s", handlers=[_Logged()])
 
 
 _talks = True
@@ -55,3 +58,14 @@ def warn(text: str) -> None:
 def fail(text: str) -> None:
     """Print to standard error why a command ends."""
     print(f"codex_jax: {text}", file=sys.stderr, flush=True)
+
+
+class _Logged(logging.Handler):
+    """Prints warnings that were logged: those of the package like all others, those of libraries by their names."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        text = self.format(record)
+        if record.name.startswith("codex_jax"):
+            fail(text)
+        else:
+            print(f"{record.name}: {text}", file=sys.stderr, flush=True)

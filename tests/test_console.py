@@ -33,3 +33,19 @@ def test_a_character_the_terminal_does_not_know_is_shown_as_another(main_env: di
         [sys.executable, "-c", program], env={**main_env, "PYTHONIOENCODING": "ascii"}, capture_output=True, text=True
     )
     assert (done.returncode, done.stdout) == (0, "caf? ?\n")
+
+
+LOGS = """
+import logging
+from codex_jax import console
+console.prepare()
+logging.info("this sets up logging where nobody did")
+logging.getLogger("codex_jax.tracking").warning("a copy is given up")
+logging.getLogger("library").warning("it is %s", "old")
+logging.getLogger("library").info("aside")
+"""
+
+
+def test_warnings_that_are_logged_look_like_all_others_whatever_a_library_sets_up() -> None:
+    done = subprocess.run([sys.executable, "-c", LOGS], capture_output=True, text=True)
+    assert done.stderr == "codex_jax: a copy is given up\nlibrary: it is old\n"

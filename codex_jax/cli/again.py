@@ -30,6 +30,8 @@ class Plan(NamedTuple):
     """settings that are not as in its config.json: none that decides a number"""
     variables: dict[str, str]
     """of the environment"""
+    is_last: bool
+    """whether the run ends at that step of itself"""
 
 
 def target(run: Path, step: int | None) -> Found:
@@ -67,7 +69,8 @@ def plan(run: Path, found: Found, given: Sequence[tuple[str, str]]) -> Plan:
     own = {**_saves(flat, found.step), **_alone(flat), **_without_copies(flat), **_tokenizer(run, flat)}
     seed = found.data_state.get("fingerprint", {}).get("data.seed")
     variables = {} if flat.get("data.seed", -1) >= 0 or seed is None else {"CODEX_DATA_SEED": str(seed)}
-    return Plan(found.step, [(name, str(value)) for name, value in {**own, **named}.items()], variables)
+    pairs = [(name, str(value)) for name, value in {**own, **named}.items()]
+    return Plan(found.step, pairs, variables, found.step == flat["train.num_steps"])
 
 
 def _saves(flat: Mapping[str, Any], step: int) -> dict[str, Any]:
@@ -129,6 +132,8 @@ def make(run: Path, workdir: Path, planned: Plan, quiet: bool, look: Callable[[]
             if not looked and made.exists() and made.stat().st_mtime_ns != before:
                 looked = True
                 look()
+        if planned.is_last and reached.exists():
+            process.wait()
     finally:
         if process.poll() is None:
             process.send_signal(signal.SIGTERM)  # it saves where it is, so that it could go on

@@ -11,6 +11,7 @@ from codex_jax.console import say
 
 
 WIDTH = 80
+MANY = "layers/"  # of metrics: hundreds with long names, which bury the others
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 
@@ -38,7 +39,7 @@ def say_rows(rows: Iterable[Sequence[str]], indent: str = "") -> None:
         head = indent + "".join(cell.ljust(width) for cell, width in zip(row, widths, strict=False))
         lines = textwrap.wrap(row[-1], max(WIDTH - len(head), 20), break_long_words=False, break_on_hyphens=False)
         for number, line in enumerate(lines or [""]):
-            say((head if number == 0 else " " * len(head)) + line)
+            say(((head if number == 0 else " " * len(head)) + line).rstrip())
 
 
 def say_wrapped(text: str) -> None:

@@ -13,6 +13,14 @@ from codex_jax.tracking import export as exporting
 from codex_jax.tracking import replay as replaying
 
 
+# What a sink is given, by the name of its method.
+HELD = {
+    "scalars": "row",
+    "text": "sample",
+    "histogram": "histogram",
+    "figure": "figure",
+    "artifact": "file",
+}
 RUN = click.argument("run", type=click.Path(path_type=Path))
 
 
@@ -30,8 +38,9 @@ def list_(run: Path, as_json: bool) -> None:
     if as_json:
         layout.say_json([{name: one[name] for name in ("name", "values", "first_step", "last_step")} for one in found])
         return
-    rows = [(one["name"], f"{one['values']:,}", f"{one['first_step']}-{one['last_step']}") for one in found]
+    rows = [(one["name"], f"{one['values']:,}", f"{one['first_step']}-{one['last_step']}") for one in _short(found)]
     layout.say_rows([("METRIC", "VALUES", "STEPS"), *rows])
+    _say_left_out(found)
 
 
 @metrics.command()
@@ -48,9 +57,10 @@ def summary(run: Path, as_json: bool) -> None:
         return
     rows = [
         (one["name"], *(_number(one[key]) for key in ("first", "last", "min", "max")), _missing(one["non_finite"]))
-        for one in found
+        for one in _short(found)
     ]
     layout.say_rows([("METRIC", "FIRST", "LAST", "MIN", "MAX", ""), *rows])
+    _say_left_out(found)
 
 
 @metrics.command()
@@ -89,9 +99,8 @@ def replay(run: Path, given: tuple[str, ...], name: str, as_json: bool) -> None:
     if as_json:
         layout.say_json({"run": str(run), "to": name.lower(), "calls": taken})
         return
-    rows = amounts.counted(taken.get("scalars", 0), "row")
-    others = sum(taken.values()) - taken.get("scalars", 0)
-    say(f"{name.lower()} holds {run}: {rows} of metrics, {amounts.counted(others, 'text, histogram, figure or file')}")
+    held = [amounts.counted(taken[method], noun) for method, noun in HELD.items() if method in taken]
+    say(f"{name.lower()} holds {run}: {', '.join(held)}")
 
 
 @dataclasses.dataclass
@@ -124,6 +133,15 @@ def _statistics(run: Path) -> list[dict[str, Any]]:
     for step, split, name, value, _ in exporting.values(run):
         seen.setdefault(f"{split}/{name}", _Seen()).take(step, value)
     return [{"name": name, **dataclasses.asdict(one)} for name, one in sorted(seen.items())]
+
+
+def _short(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [one for one in found if not one["name"].startswith(layout.MANY)]
+
+
+def _say_left_out(found: list[dict[str, Any]]) -> None:
+    if left_out := len(found) - len(_short(found)):
+        layout.say_wrapped(f"and {left_out:,} of {layout.MANY}, which --json and `codex-jax metrics export` have")
 
 
 def _number(value: float | None) -> str:

@@ -1,10 +1,10 @@
 """How a run and the one that was made once more from its record relate: assets, surroundings, ledger and state."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from codex_jax import changes, config, digest, rundir, schema
+from codex_jax import amounts, changes, config, digest, rundir, schema
 from codex_jax.checkpoint import comparison as checkpoints
 from codex_jax.checkpoint import store
 from codex_jax.checkpoint.store import Found
@@ -108,6 +108,21 @@ def verdict(settings: Mapping[str, Any], ledgers: Mapping[str, Any], states: Map
         one = states["unlike"][0]
         return f"the leaves are equal, but {one['name']} is {_text(one['a'])} then, {_text(one['b'])} now"
     return ""
+
+
+def of_devices(made_with: Sequence[Mapping[str, Any]], settings: Mapping[str, Any]) -> str:
+    """Return what other devices have to do with a difference, and what helps; '' where they are the same."""
+    row = next((row for row in made_with if row["name"] == "hardware.devices"), None)
+    if row is None or not row["a"] or settings.get("parallel", {}).get("deterministic_reduction"):
+        return ""
+    before, now = (amounts.counted(len(row[side] or ()), "device") for side in "ab")
+    told = f". It was trained on {before}, now on {now}"
+    if before == now:
+        return f"{told} of another kind, which may round otherwise"
+    told += ": without parallel.deterministic_reduction the last bits of sums are others then"
+    if set(row["a"]) == {"cpu"}:
+        told += f"; XLA_FLAGS=--xla_force_host_platform_device_count={len(row['a'])} makes as many of a CPU"
+    return told
 
 
 def _text(value: Any) -> str:

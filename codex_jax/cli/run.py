@@ -71,7 +71,8 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
         layout.say_rows([("A", str(a)), ("B", str(b))])
         _say_parting(found)
         _say_settings(settings)
-        rows = [(name, *map(_number, pair)) for name, pair in found.final.items()]
+        short = ((name, pair) for name, pair in found.final.items() if not name.startswith(layout.MANY))
+        rows = [(name, *map(_number, pair)) for name, pair in short]
         layout.say_rows([("LATEST", "A", "B"), *rows])
     if not found.is_equal:
         raise Found("the ledgers differ")
@@ -157,6 +158,8 @@ def reproduce(run: Path, given: tuple[str, ...], workdir: Path | None, step: int
     told["ledger"] = reproduced.ledgers(run, there, found.step, bool(found.meta.get("owes_evaluation")))
     told["state"] = reproduced.states(found, there)
     wrong = reproduced.verdict(told["settings"], told["ledger"], told["state"])
+    if wrong:
+        wrong += reproduced.of_devices(told["made_with"], rundir.read_settings(run))
     if as_json:
         layout.say_json({**told, "reproduced": not wrong, "first": wrong or None})
     if wrong:

@@ -6,6 +6,7 @@ from typing import Any
 
 from codex_jax import amounts, rundir
 from codex_jax.checkpoint import layout
+from codex_jax.cli import layout as columns
 from codex_jax.tracking import progress, report_facts
 from codex_jax.tracking.report_facts import STARTS, Facts
 
@@ -26,7 +27,8 @@ def shown(run: Path) -> dict[str, Any]:
         "run": str(run),
         "run_id": facts.run_id,
         "model": {
-            **{name: settings.get("model", {}).get(name) for name in ("name", "num_layers", "width", "weights")},
+            "name": settings.get("model", {}).get("name") or start.get("model"),
+            **{name: settings.get("model", {}).get(name) for name in ("num_layers", "width", "weights")},
             "parameters": start.get("parameters"),
             "trained_parameters": start.get("trained_parameters"),
         },
@@ -56,7 +58,9 @@ def rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     yield "id", told["run_id"] or "-"
     size = f", {model['num_layers']} layers, width {model['width']}" if model.get("num_layers") else ""
     count = f", {model['parameters']:,} parameters" if model["parameters"] else ""
-    yield "model", f"{model['name'] or 'gpt2'}{size}{count}"
+    # Of a run of an older version that began with weights it is not known.
+    unnamed = "-" if model.get("weights") else "gpt2"
+    yield "model", f"{model['name'] or unnamed}{size}{count}"
     if model["trained_parameters"] and model["trained_parameters"] != model["parameters"]:
         yield "trained", f"{model['trained_parameters']:,} of them"
     if model.get("weights"):
@@ -79,7 +83,7 @@ def rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def results(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the latest value of each figure, and the best of the evaluations."""
     for name, value in sorted(told["results"].items()):
-        if not name.startswith(("speed/", "system/")):
+        if not name.startswith(("speed/", columns.MANY)):
             yield name, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     if told["best"]:
         yield "best validation loss", f"{told['best']['loss']:.6g} at step {told['best']['step']:,}"

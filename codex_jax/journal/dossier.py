@@ -71,6 +71,7 @@ def open_run(
         "hardware": record["hardware"]["fingerprint"],
         "versions": record["versions"],
         "devices": [device.device_kind for device in devices],
+        "model": model.name or family,
         "parameters": parameters,
         "trained_parameters": trained,
         "safety": guard.bypass._asdict() if guard.bypass else {"enabled": True, "bypass": False},

@@ -32,6 +32,12 @@ def history(source: Source) -> Iterator[Call]:
     yield from report(workdir, step)
 
 
+def began(workdir: Path) -> float | None:
+    """Return when the run said its first word, in seconds since 1970; None when it has not."""
+    events = workdir / ledger.EVENTS
+    return next((row["time"] for row in ledger.read(events)), None) if events.exists() else None
+
+
 def newest(source: Source) -> tuple[int, float]:
     """Return the last step and the last time of the rows of metrics that are history; -1 and 0 where there are none."""
     step, time = -1, 0.0

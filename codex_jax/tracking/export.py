@@ -9,7 +9,7 @@ from pathlib import Path
 
 from codex_jax import atomic
 from codex_jax.errors import ConfigError, TrainingStopped
-from codex_jax.tracking import ledger
+from codex_jax.tracking import calls, ledger
 
 
 COLUMNS = ("step", "split", "name", "value", "time")
@@ -52,8 +52,10 @@ def export(workdir: Path, file: Path) -> int:
 
 
 def values(workdir: Path) -> Iterator[Row]:
-    """Yield every value of the ledger, in its order."""
-    for row in ledger.read(workdir / ledger.METRICS):
+    """Yield every value of the ledger, in its order, then what the machine was at."""
+    machine = workdir / calls.SYSTEM
+    seen = ({**row, "split": "system"} for row in (ledger.read(machine) if machine.exists() else ()))
+    for row in itertools.chain(ledger.read(workdir / ledger.METRICS), seen):
         for name, value in row["metrics"].items():
             yield row["step"], row["split"], name, value, row["time"]
 

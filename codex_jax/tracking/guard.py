@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from codex_jax.tracking.calls import Call
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, why
 
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class Guard:
             self._drain(sink)
             sink.close(self._status)
         except BaseException as error:  # SystemExit too: a third-party sink must not end its thread unnoticed
-            self._drop(f"{type(error).__name__}: {str(error).strip()[:300]}")
+            self._drop(why(error))
             self._opened.set()
             if sink is not None:
                 with contextlib.suppress(Exception):  # already reported as dropped

@@ -8,7 +8,7 @@ from typing import Any
 from codex_jax import config, rundir
 from codex_jax.errors import AssetError, CodexError, TrainingStopped
 from codex_jax.tracking import calls, ledger, registry
-from codex_jax.tracking.sink import Source
+from codex_jax.tracking.sink import Source, why
 
 
 # How a run ended, as events and sinks name it.
@@ -16,7 +16,7 @@ STATUS = {"finished": "finished", "interrupted": "interrupted", "stopped": "fail
 
 
 def replay(workdir: Path, name: str, tracking: config.Tracking, settings: Mapping[str, Any]) -> dict[str, int]:
-    """Write the whole ledger to the sink `name`, which may be off, and return how many calls of each kind it took.
+    """Write the whole ledger to the sink `name`, which may be off, and return how much it took of each kind.
 
     To do so twice adds nothing. Raises ConfigError as `registry.checked` does and when the run is at work, AssetError
     when the ledger is damaged, TrainingStopped when the sink fails, saying how.
@@ -30,14 +30,15 @@ def replay(workdir: Path, name: str, tracking: config.Tracking, settings: Mappin
             sink = kind(source)
             for method, arguments in calls.history(source):
                 getattr(sink, method)(*arguments)
-                taken[method] += 1
+                taken[method] += kind.takes(method)
             sink.close(status)
         except CodexError:
             raise
         except Exception as error:  # a sink may raise whatever its package does
-            said = f"{type(error).__name__}: {str(error).strip()[:300]}"
-            raise TrainingStopped(f"{name} did not take all of {workdir}: {said}. The ledger is as it was") from error
-    return dict(taken)
+            raise TrainingStopped(
+                f"{name} did not take all of {workdir}: {why(error)}. The ledger is as it was"
+            ) from error
+    return {method: count for method, count in taken.items() if count}
 
 
 def _facts(workdir: Path) -> tuple[str, str, dict[str, str]]:

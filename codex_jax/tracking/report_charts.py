@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from codex_jax.tracking import charts, report_sections
+from codex_jax.tracking import charts, progress, report_sections
 from codex_jax.tracking.charts import Series
 from codex_jax.tracking.curves import Curve, Point
 from codex_jax.tracking.report_facts import Facts
@@ -132,4 +132,6 @@ def system(facts: Facts) -> str:
 
 
 def _figure(name: str, value: float) -> str:
+    if name == "perplexity":
+        return progress.perplexity(value)
     return f"{100 * value:.1f} %" if name.endswith("accuracy") else f"{value:,.4f}" if value < 1e4 else f"{value:.3g}"

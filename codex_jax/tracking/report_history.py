@@ -24,7 +24,8 @@ def history(facts: Facts) -> str:
     body = report_sections.table(names, saved) if saved else "<p class=empty>Nothing was saved yet.</p>"
     listed = list(_events(facts.life.items()))
     if listed:
-        body += f"<h3>Events</h3>{report_sections.table(('step', 'time', 'event', 'details'), listed)}"
+        events = report_sections.table(("step", "time", "event", "details"), listed)
+        body += f"<h3>Events</h3><div class=events>{events}</div>"
     return report_sections.section("Saves and events", body)
 
 

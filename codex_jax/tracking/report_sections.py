@@ -1,12 +1,13 @@
 """The parts of report.html, each from plain values to HTML with everything escaped."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
 
 from codex_jax import schema
-from codex_jax.tracking import charts, progress
+from codex_jax.tracking import progress
 from codex_jax.tracking.report_facts import Facts, moment
 
 
@@ -14,13 +15,14 @@ SAMPLE_CHARS = 4000
 # Documents read, and what became of them, whatever order the ledger has them in.
 COUNTED = ("read", "trained", "held_out", "filtered", "quarantined", "blocked", "duplicates")
 WHOLE = ("time", "event")
+NAMES = ("setting", "what", "metric")
 
 
 def header(facts: Facts, settings: Mapping[str, Any]) -> str:
     """Return the title with the run's name, model, start and status."""
     model = settings.get("model", {})
     facts_line = [
-        " ".join(str(model[name]) for name in ("name",) if name in model),
+        str(model.get("name") or (facts.start or {}).get("model") or ""),
         f"{model['num_layers']} layers, width {model['width']}" if {"num_layers", "width"} <= model.keys() else "",
         f"started {moment(facts.started)}" if facts.started is not None else "",
     ]
@@ -43,7 +45,7 @@ def headlines(facts: Facts) -> str:
     cards = [
         ("Training loss", train and f"{train[1]:.3f}", f"of step {train[0]:,} alone" if train else ""),
         ("Best validation loss", _fixed(best.get("loss")), at),
-        ("Perplexity", best.get("perplexity") and charts.number(best["perplexity"]), at),
+        ("Perplexity", best.get("perplexity") and progress.perplexity(best["perplexity"]), at),
         (
             "Token accuracy" if "token_accuracy" in best else "Accuracy",
             None if accuracy is None else f"{100 * accuracy:.1f} %",
@@ -138,7 +140,13 @@ def _cell(name: str, value: Any) -> str:
     if _is_number(value):
         return f"<td class=number>{value:,}</td>"
     look = " class=whole" if name in WHOLE else ""
-    return f"<td{look}>{escape(value if isinstance(value, str) else _json(value))}</td>"
+    text = escape(value if isinstance(value, str) else _json(value))
+    return f"<td{look}>{_breakable(text) if name in NAMES else text}</td>"
+
+
+def _breakable(name: str) -> str:
+    """Return the name of a setting with places where a narrow screen may break it."""
+    return re.sub(r"([._/])", r"\1<wbr>", name)
 
 
 def _is_number(value: Any) -> bool:

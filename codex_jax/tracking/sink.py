@@ -2,11 +2,15 @@
 
 import abc
 import dataclasses
+import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
 
 from codex_jax import config
+
+
+WHY_CHARS = 300
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,12 +35,17 @@ class Sink(abc.ABC):
     the repaired ledger into it and goes on with live rows. So after a resume it agrees with the ledger, whatever was
     lost or written too much. One thread calls all methods of a sink. Any of them may raise: the sink is then dropped.
 
-    What a tool has no place for, its sink leaves out: histograms, figures and artifacts unless it says otherwise.
+    What a tool has no place for, its sink leaves out: all but numbers unless it says otherwise.
     `time` is in seconds since 1970.
     """
 
     package: ClassVar[str] = ""
     """the one that must be installed for it"""
+
+    @classmethod
+    def takes(cls, method: str) -> bool:
+        """Return whether it has a place for what a method of that name is given."""
+        return getattr(cls, method) is not getattr(Sink, method, None)
 
     @abc.abstractmethod
     def __init__(self, source: Source) -> None:
@@ -54,9 +63,9 @@ class Sink(abc.ABC):
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Take one row of metrics; a value that was not finite is nan."""
 
-    @abc.abstractmethod
     def text(self, step: int, name: str, text: str, time: float) -> None:
         """Take one sample of text."""
+        return
 
     def histogram(self, step: int, name: str, edges: Sequence[float], counts: Sequence[int], time: float) -> None:
         """Take a histogram: `counts[i]` values lie between `edges[i]` and `edges[i + 1]`."""
@@ -77,3 +86,8 @@ class Sink(abc.ABC):
     @abc.abstractmethod
     def close(self, status: str) -> None:
         """End the copy; `status` is finished, interrupted or failed."""
+
+
+def why(error: BaseException) -> str:
+    """Return in one line what a sink has raised, which may be as long as its package likes."""
+    return f"{type(error).__name__}: {textwrap.shorten(str(error), WHY_CHARS, placeholder=' ...')}"

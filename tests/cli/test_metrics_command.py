@@ -95,6 +95,28 @@ def test_an_exported_file_holds_every_value(run, made: Path, tmp_path: Path, end
     assert again.code == 2 and "is there already" in again.err
 
 
+def test_what_the_machine_was_at_is_listed_and_exported_too(run, made: Path, tmp_path: Path) -> None:
+    row = {"run_id": "r1", "step": 3, "time": 4.5, "metrics": {"cpu_percent": 12.5, "load_1m": None}}
+    (made / "system.ndjson").write_text(json.dumps(row) + '\n{"run_id": "r1", "st')
+    assert ["system/cpu_percent", "1", "3-3"] in [line.split() for line in run("list", "run").out.splitlines()]
+    assert run("export", "run", "--to", "out.csv").code == 0
+    assert read_csv(tmp_path / "out.csv")[-2:] == [
+        (3, "system", "cpu_percent", 12.5, 4.5),
+        (3, "system", "load_1m", None, 4.5),
+    ]
+
+
+def test_norms_of_each_layer_do_not_bury_the_others(run, made: Path) -> None:
+    with small_writer.bare(made, resume_step=5) as writer:
+        many = {f"weight_norm/blocks/{number}/attention_norm/scale": 1.0 for number in range(40)}
+        writer.scalars(6, "layers", many)
+    for command in ("list", "summary"):
+        out = run(command, "run").out
+        assert "layers/weight_norm" not in out and "train/loss" in out
+        assert "and 40 of layers/, which --json and" in out
+        assert sum(row["name"].startswith("layers/") for row in json.loads(run(command, "run", "--json").out)) == 40
+
+
 def test_an_export_is_refused_where_it_cannot_be(run, made: Path, tmp_path: Path) -> None:
     assert run("export", "run", "--to", "out.xlsx").code == 2
     assert run("export", "nowhere", "--to", "out.csv").code == 3
@@ -115,7 +137,9 @@ def test_replaying_twice_makes_the_copy_once(run, made: Path, name: str, read) -
         found, expected = read(made), copies.of_ledger(made)
         assert found.keys() == expected.keys()
         assert all(at is None or at == pytest.approx(expected[key], rel=1e-6) for key, at in found.items())
-    assert json.loads(run("replay", "run", "--to", name, "--json").out)["calls"] == {"scalars": 6, "text": 5}
+    samples = {} if name == "csv" else {"text": 5}  # a table of numbers has no place for them
+    assert json.loads(run("replay", "run", "--to", name, "--json").out)["calls"] == {"scalars": 6, **samples}
+    assert ("5 samples" in done.out) == bool(samples)
 
 
 def test_a_replay_is_refused_where_it_cannot_be(run, made: Path) -> None:

@@ -1,5 +1,6 @@
 """`codex-jax run`: what a run was; where two ledgers part, which settings differ, how both end."""
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -148,6 +149,29 @@ def test_show_tells_what_it_was_and_how_it_ended(tmp_path: Path, command: "Comma
     assert (told["status"], told["resumed_from"], told["checkpoints"]) == ("interrupted", [2], [2])
     assert told["digests"] == record["digests"] and told["hardware"] == hardware
     assert told["results"]["validation/perplexity"] == 42.5 and told["best"]["step"] == 2
+
+
+def test_model_of_weights_is_named_as_the_run_did(tmp_path: Path, command: "Command") -> None:
+    make(tmp_path / "a", ROWS)
+    record = json.loads((tmp_path / "a" / "config.json").read_text())
+    record["settings"]["model"] = {"name": "", "weights": "some/llama"}
+    rundir.write_json(tmp_path / "a" / "config.json", record)
+    assert ["model", "-"] in [line.split() for line in command("run", "show", "a").out.splitlines()]
+    with contextlib.closing(Ledger(tmp_path / "a", run_id="a", resume_step=2)) as writer:
+        writer.event("run.started", 0, {"model": "llama", "parameters": 1000})
+    assert ["model", "llama,", "1,000", "parameters"] in [
+        line.split() for line in command("run", "show", "a").out.splitlines()
+    ]
+    command("run", "report", "a")
+    assert ">llama · started " in (tmp_path / "a" / "report.html").read_text()
+
+
+def test_norms_of_each_layer_are_left_to_programs(tmp_path: Path, command: "Command") -> None:
+    for name in ("a", "b"):
+        make(tmp_path / name, [*ROWS, (2, "layers", {"grad_norm/blocks/0/mlp/up/kernel": 0.5})])
+    for arguments in (("show", "a"), ("compare", "a", "b")):
+        assert "layers/" not in command("run", *arguments).out
+        assert "layers/grad_norm/blocks/0/mlp/up/kernel" in command("run", *arguments, "--json").out
 
 
 def test_show_of_a_run_of_which_little_is_left(tmp_path: Path, command: "Command") -> None:

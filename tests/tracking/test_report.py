@@ -20,7 +20,7 @@ EVIL = "<script>alert('x')</script>\"&\x00\ud800 https://evil.example/x.js"
 class Page(html.parser.HTMLParser):
     """Collects tags with their attributes, and text by the tag it stands in; fails on a tag that is closed wrongly."""
 
-    EMPTY = frozenset({"meta", "path", "circle", "input"})
+    EMPTY = frozenset({"meta", "path", "circle", "input", "wbr"})
 
     def __init__(self, text):
         super().__init__()
@@ -33,6 +33,8 @@ class Page(html.parser.HTMLParser):
         self.tags.append((tag, dict(attributes)))
         if tag == "tr":
             self.rows.append([])
+        if tag in ("td", "th"):
+            self.rows[-1].append("")
         if tag not in self.EMPTY:
             self.open.append(tag)
 
@@ -46,7 +48,7 @@ class Page(html.parser.HTMLParser):
         if self.open and self.open[-1] != "style":
             self.texts.append(data)
         if self.open and self.open[-1] in ("td", "th"):
-            self.rows[-1].append(data)
+            self.rows[-1][-1] += data
 
     @property
     def words(self):
@@ -128,9 +130,9 @@ def test_smoothing_is_chosen_without_a_script(tmp_path):
 def test_evaluations_are_listed_with_the_best(tmp_path):
     write_run(tmp_path)
     rows = Page(write(tmp_path).read_text()).rows
-    first = rows.index(["step", "loss", "perplexity", "token accuracy"])
+    first = rows.index(["step", "loss", "perplexity", "token accuracy", ""])
     assert [row[0] for row in rows[first + 1 : first + 4]] == ["100", "75", "50"]
-    assert rows[first + 2] == ["75", "3.2500", "25.7903", "25.0 %", "best"]
+    assert rows[first + 2] == ["75", "3.2500", "25.8", "25.0 %", "best"]
 
 
 def test_use_of_the_machine_is_drawn_where_it_was_looked_at(tmp_path):
@@ -163,6 +165,13 @@ def test_several_runs_stand_side_by_side(tmp_path):
     assert "The same code, versions, machine and data." in page.texts
     looks = {attributes.get("class") for tag, attributes in page.tags if tag == "path"}
     assert {"line run-0 smooth-2", "line run-1 smooth-2"} <= looks
+
+
+def test_a_narrow_screen_breaks_names_where_words_end_and_gives_details_a_line(tmp_path):
+    write_run(tmp_path)
+    text = write(tmp_path).read_text()
+    assert "<td>model.<wbr>num_<wbr>layers</td>" in text
+    assert text.count("<div class=events>") == 1 and ".events td:last-child { flex-basis: 100%" in text
 
 
 def test_runs_that_cannot_be_told_apart_are_refused(tmp_path):

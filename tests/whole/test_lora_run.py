@@ -67,6 +67,7 @@ def test_adapters_alone_are_trained_and_saved(straight: Path, base: Path) -> Non
     assert size < 4 * 3 * 1152 + 40_000 < 4 * 3 * 37_760
     started = next(ledger.read(straight / ledger.EVENTS))
     assert (started["parameters"], started["trained_parameters"]) == (37_760 + 1152, 1152)
+    assert started["model"] == "gpt2"
     meta = json.loads((straight / "checkpoints" / "16" / "meta.json").read_text())
     assert meta["meta"]["weights"] == pretrained.digest(base) == started["weights"]["digest"]
 

@@ -1,4 +1,4 @@
-"""The pages on fine-tuning, models, generation and checkpoints, followed word for word, one after another."""
+"""The pages on tuning, models, generation, checkpoints and monitoring, followed word for word, one after another."""
 
 import os
 import re
@@ -62,6 +62,21 @@ def test_commands_for_checkpoints_work(checkout: Path, main_env: dict[str, str])
     follow(checkout, main_env, [f"{first} --config.train.num_steps=30"])
     shutil.copytree(checkout / "runs/gpt2-tiny", checkout / "runs/copy")
     follow(checkout, main_env, [line.replace("checkpoints/900", "checkpoints/30") for line in rest])
+
+
+def test_commands_for_monitoring_work(checkout: Path, main_env: dict[str, str]) -> None:
+    """But for the one that needs a server; trainings are as short as the profile allows."""
+    first, *rest = commands("monitoring.md")
+    assert first.startswith(FIRST) and len(rest) > 9
+    trainings = [f"{line} --config.train.num_steps=60" for line in rest if line.startswith("scripts/train")]
+    looks = [line for line in rest if line.startswith("codex-jax") and "localhost" not in line]
+    runs = checkout / "runs"
+    follow(checkout, main_env, [f"{first} --config.train.num_steps=60 --workdir=runs/seen", *trainings])
+    for name in "abc":
+        shutil.copytree(runs / "seen", runs / name)
+    follow(checkout, main_env, [line.replace("gpt2-tiny", "seen") for line in looks])
+    assert list((runs / "profile").glob("profile/**/*.xplane.pb")) and (runs / "seen-again").is_dir()
+    assert (checkout / "compared.html").is_file() and (checkout / "gpt2.parquet").is_file()
 
 
 def test_peft_has_the_logits_of_the_merged_model(checkout: Path, torch_oracle: ModuleType) -> None:

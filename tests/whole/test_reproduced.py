@@ -36,6 +36,7 @@ def again(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempP
     assert done.returncode == 0, done.stderr
     assert re.search(r"\nreproduced: 8 steps, \d+ rows and \d+ events of the ledger, \d+ leaves\s", done.stdout)
     assert "not as it was" not in done.stderr
+    assert "SIGTERM" not in done.stderr  # it ended of itself
     return directory
 
 

@@ -21,9 +21,6 @@ class CsvSink(Sink):
         """Write one line a value."""
         self._rows.writerows((step, split, name, value, time) for name, value in values.items())
 
-    def text(self, step: int, name: str, text: str, time: float) -> None:
-        """Leave samples out: the table holds numbers."""
-
     def flush(self) -> None:
         """Hand the lines to the operating system."""
         self._file.flush()

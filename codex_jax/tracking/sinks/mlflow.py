@@ -1,6 +1,7 @@
 """The run in MLflow: an SQLite file, which `mlflow ui --backend-store-uri sqlite:///mlflow.db` shows, or a server."""
 
 import contextlib
+import logging
 import os
 import re
 import shutil
@@ -43,14 +44,17 @@ class MlflowSink(Sink):
         # MLflow sends usage data unless told otherwise before it is imported, and narrates how it makes tables.
         os.environ["MLFLOW_DISABLE_TELEMETRY"] = os.environ["DO_NOT_TRACK"] = "true"
         os.environ["MLFLOW_LOGGING_LEVEL"] = "WARNING"
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # where --json prints one document
         for name, value in PATIENCE.items():
             os.environ.setdefault(name, value)
+        logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # of each try; what ends the sink says all
         from mlflow import entities
         from mlflow.tracking import MlflowClient
 
         uri = mlflow_address.tracking_uri(source.tracking.mlflow.uri, source.workdir)
         self._entities = entities
         self._values: list[Any] = []
+        self._last = calls.began(source.workdir) or 0.0
         self._source, self._database = source, mlflow_address.database(uri)
         self._client = MlflowClient(uri, registry_uri=uri)
         self._params = {name: str(value)[:VALUE_CHARS] for name, value in schema.flatten(dict(source.settings))}
@@ -67,6 +71,7 @@ class MlflowSink(Sink):
 
     def scalars(self, step: int, split: str, values: Mapping[str, float], time: float) -> None:
         """Hold back the values as split/name; they are written in batches, 50 times faster than one by one."""
+        self._last = max(self._last, time)
         self._values += [
             self._entities.Metric(_allowed(f"{split}/{name}"), float(value), round(time * 1000), step)
             for name, value in values.items()
@@ -94,9 +99,10 @@ class MlflowSink(Sink):
             del self._values[:BATCH]
 
     def close(self, status: str) -> None:
-        """Write out and set the status of the MLflow run."""
+        """Write out and set the status of the MLflow run, which ends with its last row, whenever that is copied."""
         self.flush()
-        self._client.set_terminated(self._run, status=STATUS[status])
+        end = round(self._last * 1000) if self._last else None
+        self._client.set_terminated(self._run, status=STATUS[status], end_time=end)
 
     def _emptied(self) -> str | None:
         """Return the MLflow run of this run, which holds nothing that is not true; None when there is none."""
@@ -142,7 +148,9 @@ class MlflowSink(Sink):
             else self._client.create_experiment(options.experiment, artifact_location=place)
         )
         tags, name = {RUN_TAG: self._source.run_id}, options.run_name or self._source.run_id
-        return str(self._client.create_run(number, tags=tags, run_name=name).info.run_id)
+        began = calls.began(self._source.workdir)
+        start = None if began is None else round(began * 1000)
+        return str(self._client.create_run(number, start_time=start, tags=tags, run_name=name).info.run_id)
 
     @staticmethod
     def _artifacts(database: Path) -> Path:
