@@ -103,4 +103,9 @@ class Guard:
     def _drop(self, reason: str) -> None:
         if not self.problem:
             self.problem = reason
-            log.warning("%s is dropped: %s. Training goes on and the ledger has every row", self.name, reason)
+            log.warning(
+                "%s is dropped: %s. Training goes on, and the ledger has every row: `codex-jax metrics replay` writes "
+                "them later",
+                self.name,
+                reason,
+            )

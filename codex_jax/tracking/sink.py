@@ -2,7 +2,6 @@
 
 import abc
 import dataclasses
-import textwrap
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -89,5 +88,8 @@ class Sink(abc.ABC):
 
 
 def why(error: BaseException) -> str:
-    """Return in one line what a sink has raised, which may be as long as its package likes."""
-    return f"{type(error).__name__}: {textwrap.shorten(str(error), WHY_CHARS, placeholder=' ...')}"
+    """Return in one line what a sink has raised; of a long text its beginning and its end, where the cause is."""
+    text = " ".join(str(error).split())
+    if len(text) > WHY_CHARS:
+        text = f"{text[: WHY_CHARS // 2]} ... {text[-WHY_CHARS // 2 :]}"
+    return f"{type(error).__name__}: {text}"

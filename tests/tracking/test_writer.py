@@ -14,7 +14,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from codex_jax import digest
 from codex_jax.errors import Interrupted
 from codex_jax.tracking import guard, ledger
-from codex_jax.tracking.sink import Sink
+from codex_jax.tracking.sink import Sink, why
 from codex_jax.tracking.writer import Writer
 
 
@@ -218,6 +218,14 @@ def test_a_hanging_sink_delays_neither_a_step_nor_the_end_for_long(tmp_path):
     assert len(good.rows) == 100
     (event,) = events_of(tmp_path, "sink.degraded")
     assert (event["sink"], "given up" in event["reason"]) == ("hanging", True)
+
+
+def test_a_long_reason_keeps_its_cause_which_comes_last():
+    error = ValueError("no answer\nfrom http://localhost " + "x" * 1000 + " [Errno 111] Connection refused")
+    told = why(error)
+    assert told.startswith("ValueError: no answer from http://localhost x") and len(told) < 330
+    assert told.endswith(" [Errno 111] Connection refused")
+    assert why(ValueError("short")) == "ValueError: short"
 
 
 def test_a_full_queue_drops_and_counts_rows(caplog):
