@@ -20,6 +20,9 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_gpu_deterministic_ops=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Most of the time of the tests is LLVM's, which optimizes on a CPU what is run once. Commands that tests start have it.
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE_MISSING = (
@@ -37,10 +40,14 @@ class RunMain(Protocol):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of this session: tests neither read nor fill the user's."""
+    """The cache of this session: the user's is neither read nor filled. What a test compiled is there for the next."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODEX_CACHE_DIR", str(directory))
+        if "jax" in sys.modules:
+            from codex_jax.training import program
+
+            program.use_compile_cache()
         yield directory
 
 
@@ -76,6 +83,16 @@ def run_main(main_env: dict[str, str], tmp_path: Path) -> RunMain:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def optimized() -> Iterator[None]:
+    """Programs are compiled here as users have them: for tests whose matter is the last bit."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", os.environ.get("JAX_DISABLE_MOST_OPTIMIZATIONS") == "1")
 
 
 @pytest.fixture(scope="session")
