@@ -52,7 +52,7 @@ def kill_and_finish(args: list[str], env: Mapping[str, str], *, after: str, wait
     ("after", "wait"),
     [
         pytest.param("model", 0.0, id="compile", marks=pytest.mark.slow),
-        pytest.param("step 3/", 0.0, id="before the first save"),
+        pytest.param("step 3/", 0.0, id="before the first save", marks=pytest.mark.slow),
         pytest.param("step 4/", 0.02, id="first save"),
         pytest.param("step 8 validation", 0.05, id="evaluation", marks=pytest.mark.slow),
         pytest.param("step 13/", 0.0, id="late"),

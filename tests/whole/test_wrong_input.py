@@ -175,6 +175,7 @@ def test_asset_that_is_missing_is_named(
     assert not (tmp_path / "run").exists()  # a start that was refused leaves no directory
 
 
+@pytest.mark.slow
 def test_store_in_the_directory_of_the_run_is_refused(refused: Refused, tmp_path: Path) -> None:
     message = refused(3, {"data.mode": "store", "data.store": tmp_path / "run"})
     assert "run is not empty and no store; name another directory in data.store" in message
@@ -218,6 +219,7 @@ def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refu
     assert (tmp_path / "run" / "config.json").read_text() == '{"run_id": '
 
 
+@pytest.mark.slow
 def test_workdir_that_is_a_file_is_named(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("notes")
     assert f"{tmp_path}/run is a file, not a directory" in refused(3, {})
@@ -240,6 +242,7 @@ def test_run_whose_checkpoints_are_gone_is_not_forgotten(run_main: Any, corpus: 
     assert {name: (workdir / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 def test_run_goes_on_without_the_history_that_was_moved_away(run_main: Any, corpus: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     args = small_run.arguments(corpus, workdir, {"train.num_steps": 2, "eval.every_steps": 2})
@@ -359,6 +362,7 @@ def test_disk_that_is_full_from_the_beginning_is_named(small_disk: Path, corpus:
     assert "no room to save: a checkpoint of this model needs 453" in message and "0 bytes are free for" in message
 
 
+@pytest.mark.slow
 def test_disk_that_is_read_only_is_named(small_disk: Path, corpus: Path, run_main: Any) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     message = message_of(run_main(small_run.arguments(corpus, small_disk / "run", {})), 3)
