@@ -25,6 +25,12 @@ IN_A_STORE = {"data.mode": "store"}
 
 
 @pytest.fixture(scope="module")
+def main_env(main_env: dict[str, str]) -> dict[str, str]:
+    """The environment of a user, whose programs are optimized."""
+    return {name: value for name, value in main_env.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+
+
+@pytest.fixture(scope="module")
 def straight(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run that was never stopped."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
