@@ -41,15 +41,21 @@ class RunMain(Protocol):
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The cache of this session: the user's is neither read nor filled. What a test compiled is there for the next."""
+    """The cache of this session: tests neither read nor fill the user's."""
     directory = tmp_path_factory.mktemp("cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("CODEX_CACHE_DIR", str(directory))
-        if "jax" in sys.modules:
-            from codex_jax.training import program
-
-            program.use_compile_cache()
         yield directory
+
+
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test has compiled is there for the next; in a place that no process writes to which a test kills."""
+    if "jax" in sys.modules:
+        config = sys.modules["jax"].config
+        config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        config.update("jax_persistent_cache_min_entry_size_bytes", 0)
 
 
 @pytest.fixture(scope="session")
