@@ -23,9 +23,10 @@ def tests(session: nox.Session) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """The tests that take longer than the default run allows."""
+    """The tests that take longer than the default run allows; those of models again, compiled as users have them."""
     install(session)
-    session.run("python", "-m", "pytest", "-m", "slow", *session.posargs)
+    env = {"JAX_DISABLE_MOST_OPTIMIZATIONS": "0"}
+    session.run("python", "-m", "pytest", "-m", "slow or model and not gpu", *session.posargs, env=env)
 
 
 @nox.session

@@ -20,6 +20,10 @@ os.environ.setdefault("JAX_PLATFORMS", "cpu")
 FLAGS = "--xla_force_host_platform_device_count=8 --xla_gpu_deterministic_ops=true"
 os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}".strip()
 os.environ["JAX_NUMPY_RANK_PROMOTION"] = "raise"
+# Most of the time of the tests is LLVM's, which optimizes on a CPU what is run once. `nox -s slow` sets 0.
+QUICK = "JAX_DISABLE_MOST_OPTIMIZATIONS"
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault(QUICK, "1")
 
 ROOT = Path(__file__).resolve().parent.parent
 ORACLE_MISSING = (
@@ -44,15 +48,27 @@ def cache_dir(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield directory
 
 
+@pytest.fixture(scope="session", autouse=True)
+def compiled_once(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """What a test has compiled is there for the next; in a place that no process writes to which a test kills."""
+    if "jax" in sys.modules:
+        config = sys.modules["jax"].config
+        config.update("jax_compilation_cache_dir", str(tmp_path_factory.mktemp("compiled")))
+        config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        config.update("jax_persistent_cache_min_entry_size_bytes", 0)
+
+
 @pytest.fixture(scope="session")
 def main_env(cache_dir: Path) -> dict[str, str]:
-    """The environment of a command started by a user: one CPU device and none of this session's settings but its cache.
+    """The environment of a command started by a user: one CPU device and none of this session's settings but two.
 
+    They are its cache, and that programs are compiled quickly; test_resume.py compiles them as users do.
     For tests that start, watch and kill the process themselves; the others take `run_main`.
     """
     ours = ("CODEX_", "JAX_", "PYTHONWARNINGS", "PYTEST_", "XLA_")
     env = {name: value for name, value in OUTER_ENVIRONMENT.items() if not name.startswith(ours)}
-    return {**env, "JAX_PLATFORMS": os.environ["JAX_PLATFORMS"], "CODEX_CACHE_DIR": str(cache_dir)}
+    quick = {name: os.environ[name] for name in (QUICK,) if name in os.environ}
+    return {**env, **quick, "JAX_PLATFORMS": os.environ["JAX_PLATFORMS"], "CODEX_CACHE_DIR": str(cache_dir)}
 
 
 @pytest.fixture
@@ -76,6 +92,16 @@ def run_main(main_env: dict[str, str], tmp_path: Path) -> RunMain:
         )
 
     return run
+
+
+@pytest.fixture(scope="module")
+def optimized() -> Iterator[None]:
+    """Programs are compiled here as users have them: for tests whose matter is the last bit."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", False)
+    yield
+    jax.config.update("jax_disable_most_optimizations", os.environ.get(QUICK) == "1")
 
 
 @pytest.fixture(scope="session")

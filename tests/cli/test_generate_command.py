@@ -1,6 +1,7 @@
 """`codex-jax generate`: a run's newest checkpoint writes; the prompt and its answer pass the policy."""
 
 import json
+import shutil
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -75,11 +76,12 @@ def test_wrong_and_blocked_prompts_exit_with_2(run: Path, capsys: pytest.Capture
     assert "temperature=-1.0 is too small" in refused("--prompt=x", "--temperature=-1")
 
 
-@pytest.fixture
-def weights(torch_oracle: ModuleType, tmp_path: Path) -> tuple[Path, Any]:
+@pytest.fixture(scope="module")
+def published(torch_oracle: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Any]:
     """Weights as transformers writes them, with a tokenizer that puts a token before every text."""
     import tokenizers
 
+    directory = tmp_path_factory.mktemp("published")
     made = torch_models.network("llama")
     names = ["<s>", "</s>", *(chr(ord("a") + number) for number in range(26))]
     inner = tokenizers.Tokenizer(
@@ -88,11 +90,17 @@ def weights(torch_oracle: ModuleType, tmp_path: Path) -> tuple[Path, Any]:
     inner.pre_tokenizer = tokenizers.pre_tokenizers.Whitespace()
     inner.post_processor = tokenizers.processors.TemplateProcessing(single="<s> $A", special_tokens=[("<s>", 0)])
     inner.add_special_tokens(names[:2])
-    made.save_pretrained(tmp_path)
-    inner.save(str(tmp_path / "tokenizer.json"))
+    made.save_pretrained(directory)
+    inner.save(str(directory / "tokenizer.json"))
     roles = {"bos_token": "<s>", "eos_token": "</s>", "tokenizer_class": "PreTrainedTokenizerFast"}
-    (tmp_path / "tokenizer_config.json").write_text(json.dumps(roles))
-    return tmp_path, made
+    (directory / "tokenizer_config.json").write_text(json.dumps(roles))
+    return directory, made
+
+
+@pytest.fixture
+def weights(published: tuple[Path, Any], tmp_path: Path) -> tuple[Path, Any]:
+    """A copy that a test may change, and the model in torch."""
+    return Path(shutil.copytree(published[0], tmp_path, dirs_exist_ok=True)), published[1]
 
 
 def test_weights_of_transformers_write_what_they_write_there(

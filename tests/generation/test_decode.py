@@ -48,8 +48,8 @@ def prompts(vocabulary: int = 99) -> list[list[int]]:
     return [draw.integers(0, vocabulary, length).tolist() for length in LENGTHS]
 
 
-# The others take the same way through other layers, and a minute.
-USUAL = ("gpt2", "mistral", "qwen3")
+# The others take the same way through other layers, and a minute; mistral is below.
+USUAL = ("gpt2", "qwen3")
 DECODERS = [name for name, (family, _) in torch_models.CONFIGS.items() if family != "bert"]
 
 
@@ -141,7 +141,7 @@ def test_sixteen_bits_are_rounded_as_in_training(torch_oracle: ModuleType) -> No
     assert scores_V[int(state.tokens_BM[0, 32])] >= scores_V.max() - 0.02
 
 
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("dtype", [pytest.param("float32", marks=pytest.mark.slow), "bfloat16"])
 @pytest.mark.parametrize("name", ["gpt2", pytest.param("gemma3", marks=pytest.mark.slow)])
 def test_parameters_as_they_are_write_what_copies_write(torch_oracle: ModuleType, name: str, dtype: str) -> None:
     small = Small(name, dtype)

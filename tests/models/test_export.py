@@ -34,7 +34,7 @@ def read_all(directory: Path) -> dict[str, Any]:
     return {name: tensor for path in weight_files.files(directory) for name, tensor in load_file(path).items()}
 
 
-@pytest.mark.parametrize("name", list(torch_models.CONFIGS))
+@pytest.mark.parametrize("name", torch_models.FILES)
 def test_transformers_loads_what_is_exported_with_the_same_logits(
     torch_oracle: ModuleType, tmp_path: Path, name: str
 ) -> None:

@@ -75,7 +75,7 @@ def test_numbers_equal_those_torch_computed() -> None:
     np.testing.assert_allclose(logits_BLV[0, -1], golden["logits_row0_last"], atol=2e-5)
 
 
-@pytest.mark.parametrize("size", ["small", "124m"])
+@pytest.mark.parametrize("size", ["small", pytest.param("124m", marks=pytest.mark.slow)])
 def test_numbers_equal_torch_side_by_side(torch_oracle: ModuleType, size: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(GOLDEN.parent)
     import make_gpt2_torch

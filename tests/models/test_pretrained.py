@@ -46,7 +46,7 @@ def some_tokens(definition: build.Definition) -> np.ndarray[Any, Any]:
     return np.random.default_rng(1).integers(0, definition.shape.vocab_size, (2, 40)).astype(np.int32)
 
 
-@pytest.mark.parametrize("name", list(torch_models.CONFIGS))
+@pytest.mark.parametrize("name", torch_models.FILES)
 def test_a_directory_of_transformers_gives_the_same_logits(torch_oracle: ModuleType, tmp_path: Path, name: str) -> None:
     made = written.network(name)
     definition, parameters = loaded(written.write(made, tmp_path))

@@ -60,8 +60,17 @@ def decoded(definition: build.Definition, parameters: dict[str, Any]) -> dict[st
     return tree
 
 
-@pytest.mark.parametrize("mode", ["int8", "nf4"])
-@pytest.mark.parametrize("name", ["gpt2", "llama-bias", "gemma3", "bert"])
+USUAL = (("gpt2", "int8"), ("llama-bias", "nf4"), ("bert", "nf4"))
+
+
+@pytest.mark.parametrize(
+    ("name", "mode"),
+    [
+        pytest.param(name, mode, marks=[] if (name, mode) in USUAL else pytest.mark.slow)
+        for name in ("gpt2", "llama-bias", "gemma3", "bert")
+        for mode in ("int8", "nf4")
+    ],
+)
 def test_weights_are_coded_as_they_are_read_and_compute_what_their_codes_stand_for(
     torch_oracle: ModuleType, tmp_path: Path, name: str, mode: str
 ) -> None:
@@ -94,7 +103,7 @@ def test_a_quantised_base_counts_all_its_parameters() -> None:
     assert trees.num_parameters(made.abstract) != plain.num_parameters
 
 
-@pytest.mark.parametrize("mode", ["int8", "nf4"])
+@pytest.mark.parametrize("mode", [pytest.param("int8", marks=pytest.mark.slow), "nf4"])
 def test_adapters_learn_beside_codes_over_eight_devices_as_beside_what_they_stand_for(mode: str) -> None:
     settings = dataclasses.replace(
         config.Config(),

@@ -6,6 +6,7 @@ from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from codex_jax import config
 from codex_jax.models import build
@@ -66,6 +67,10 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "bert-untied": ("bert", _BERT | {"tie_word_embeddings": False, "hidden_act": "gelu_new", "type_vocab_size": 3}),
     "bert-odd": ("bert", _BERT | {"hidden_size": 45, "num_attention_heads": 3, "intermediate_size": 37}),
 }
+# What sets these apart is not in a file of weights, but in what is computed with them.
+_SAME_FILES = ("llama3-rope", "llama-linear-rope", "mistral-whole", "qwen2-window", "qwen2-yarn")
+# For tests of files: the others say the same, and are slow.
+FILES = [pytest.param(name, marks=pytest.mark.slow if name in _SAME_FILES else ()) for name in CONFIGS]
 
 
 def network(name: str, kind: str = "", **changes: Any) -> Any:

@@ -68,9 +68,14 @@ def torch_loss(made: Any, batch: Batch, torch: ModuleType) -> Any:
     return made(tokens_BL.long(), attention_mask=mask_BL.long(), labels=labels_B.long())
 
 
+def sums_of(pair: Pair, batch: Batch) -> losses.Sums:
+    run = jax.jit(lambda parameters, batch: losses.of_batch(pair.definition, parameters, batch, None, chunk=64))
+    return run(pair.parameters, batch)  # type: ignore[no-any-return]
+
+
 def test_loss_and_accuracy_equal_torch(torch_oracle: ModuleType, pair: Pair) -> None:
     batch = batch_of(0)
-    found = losses.of_batch(pair.definition, pair.parameters, batch, None, chunk=64)
+    found = sums_of(pair, batch)
     with torch_oracle.no_grad():
         expected = torch_loss(pair.torch, batch, torch_oracle)
     assert float(found.weight) == ROWS
@@ -81,7 +86,7 @@ def test_loss_and_accuracy_equal_torch(torch_oracle: ModuleType, pair: Pair) -> 
 def test_rows_of_padding_change_nothing(pair: Pair) -> None:
     batch = batch_of(0)
     empty = Batch(*(np.concatenate([array, np.zeros_like(array[:3])]) for array in batch))
-    found, expected = (losses.of_batch(pair.definition, pair.parameters, one, None, chunk=64) for one in (empty, batch))
+    found, expected = (sums_of(pair, one) for one in (empty, batch))
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
@@ -154,12 +159,16 @@ def whole() -> list[tuple[float, float, float]]:
     return losses_of(config.Parallel(data=1), 1)
 
 
-@pytest.mark.parametrize("microbatch", [2, 4])
+@pytest.mark.parametrize("microbatch", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_microbatches_are_the_whole_batch(microbatch: int, whole: list[tuple[float, float, float]]) -> None:
     np.testing.assert_allclose(losses_of(config.Parallel(data=1), 1, microbatch), whole, rtol=2e-5)
 
 
-@pytest.mark.parametrize("parallel", [config.Parallel(data=8), config.Parallel(data=2, fsdp=2, tensor=2)], ids=str)
+@pytest.mark.parametrize(
+    "parallel",
+    [pytest.param(config.Parallel(data=8), marks=pytest.mark.slow), config.Parallel(data=2, fsdp=2, tensor=2)],
+    ids=str,
+)
 def test_eight_devices_are_one(parallel: config.Parallel, whole: list[tuple[float, float, float]]) -> None:
     np.testing.assert_allclose(losses_of(parallel, 8), whole, rtol=2e-5)
 
@@ -168,7 +177,7 @@ def test_evaluation_counts_texts(pair: Pair) -> None:
     mesh = sharding.make_mesh(config.Parallel())
     batches = [batch_of(index) for index in range(3)]
     batches[2].weights_BL[5:] = 0.0
-    sums = [losses.of_batch(pair.definition, pair.parameters, batch, None, chunk=64) for batch in batches]
+    sums = [sums_of(pair, batch) for batch in batches]
     found = evaluate.once(pair.settings, pair.definition, mesh, pair.parameters, batches)
     loss, correct, weight = (sum(float(value) for value in values) for values in zip(*sums, strict=True))
     assert weight == 21

@@ -1,39 +1,22 @@
 """What is said of layers: true on eight devices that share every leaf, and free when nobody asks."""
 
-import dataclasses
-
 import jax
 import numpy as np
 import pytest
+from small_step import ALL_AXES, SMOOTH, batch_of, prepare, with_train
 
-from codex_jax import config, sharding, trees
-from codex_jax.training import layers, program
+from codex_jax import sharding, trees
+from codex_jax.training import layers
 from codex_jax.training.layers import Layers, Spread
 
 
 pytestmark = pytest.mark.model
 
-BASE = config.Config()
-SETTINGS = dataclasses.replace(
-    BASE,
-    model=dataclasses.replace(
-        BASE.model, vocab_size=96, context_length=16, num_layers=2, num_heads=2, width=32, compute_dtype="float32"
-    ),
-    data=dataclasses.replace(BASE.data, sequence_length=16),
-    train=dataclasses.replace(BASE.train, num_steps=20, global_batch_size=8, freeze_layers=1),
-)
-MESH = jax.make_mesh(
-    (2, 2, 2), ("data", "fsdp", "tensor"), devices=jax.devices()[:8], axis_types=(jax.sharding.AxisType.Auto,) * 3
-)
-
 
 def test_norms_and_histograms_are_those_of_the_arrays() -> None:
-    made = program.make(SETTINGS, MESH)
-    state = made.initial({})
-    tokens = np.random.default_rng(0).integers(0, 96, (8, 17)).astype(np.int32)
-    ones, positions = np.ones((8, 16), np.int32), np.tile(np.arange(16, dtype=np.int32), (8, 1))
-    batch = sharding.place((tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions), MESH)
-    found = jax.device_get(made.look(state, {}, batch))
+    made = prepare(with_train(SMOOTH, freeze_layers=1), ALL_AXES)
+    state = made.initial()
+    found = jax.device_get(made.program.look(state, {}, sharding.place(batch_of(0), made.mesh)))
     norms, spread = layers.norms(found), {name: rest for name, *rest in layers.histograms(found)}
     for name, leaf in trees.named_leaves(jax.device_get(state.parameters)):
         for index, one in enumerate(leaf if name.startswith("blocks/") else [leaf]):
@@ -45,7 +28,7 @@ def test_norms_and_histograms_are_those_of_the_arrays() -> None:
             # A number at the edge of two bins may be in either.
             assert np.abs(np.array(counts) - np.histogram(leaf, edges)[0]).sum() <= 2 + leaf.size // 1000
         assert sum(counts) == leaf.size
-    _, output = made.update(state, {}, batch, np.int32(0))
+    _, output = made.update(state, batch_of(0), 0)
     of_gradients = {name: value for name, value in norms.items() if name.startswith("grad_norm/")}
     assert np.linalg.norm(list(of_gradients.values())) == pytest.approx(float(output.grad_norm), rel=1e-5)
     assert all((value == 0) == ("blocks/0/" in name) for name, value in of_gradients.items())

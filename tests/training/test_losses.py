@@ -37,10 +37,12 @@ def test_value_and_gradient_equal_the_plain_loss_for_any_chunk(chunk: int) -> No
             hidden_BLD, losses.Head(head_VD), targets_BL, weights_BL, chunk=chunk, dtype=jnp.dtype("float32")
         ).loss
 
-    value, slopes = jax.value_and_grad(ours, argnums=(0, 1))(hidden_BLD, head_VD)
-    expected, expected_slopes = jax.value_and_grad(plain, argnums=(0, 1))(hidden_BLD, head_VD, targets_BL, weights_BL)
+    value, slopes = jax.jit(jax.value_and_grad(ours, argnums=(0, 1)))(hidden_BLD, head_VD)
+    expected, expected_slopes = jax.jit(jax.value_and_grad(plain, argnums=(0, 1)))(
+        hidden_BLD, head_VD, targets_BL, weights_BL
+    )
     np.testing.assert_allclose(value, expected, rtol=1e-5)
-    np.testing.assert_allclose(ours(hidden_BLD, head_VD), expected, rtol=1e-5)
+    np.testing.assert_allclose(jax.jit(ours)(hidden_BLD, head_VD), expected, rtol=1e-5)
     for slope, wanted in zip(slopes, expected_slopes, strict=True):
         np.testing.assert_allclose(slope, wanted, rtol=1e-4, atol=1e-5)
 
@@ -58,8 +60,8 @@ def test_bias_of_the_head_adds_to_the_logits_and_has_its_gradient(chunk: int) ->
         return plain(wide_BLD, jnp.concatenate([head.matrix_VD, head.bias_V[:, None]], axis=1), targets_BL, weights_BL)
 
     head = losses.Head(head_VD, bias_V)
-    value, slope = jax.value_and_grad(ours)(head)
-    expected, expected_slope = jax.value_and_grad(same)(head)
+    value, slope = jax.jit(jax.value_and_grad(ours))(head)
+    expected, expected_slope = jax.jit(jax.value_and_grad(same))(head)
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     for found, wanted in zip(slope, expected_slope, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-4, atol=1e-5)
@@ -98,6 +100,6 @@ def test_tokens_of_weight_zero_give_no_gradient() -> None:
             hidden_BLD, losses.Head(head_VD), targets_BL, weights_BL, chunk=4, dtype=jnp.dtype("float32")
         ).loss
 
-    slope_BLD = jax.grad(loss)(hidden_BLD)
+    slope_BLD = jax.jit(jax.grad(loss))(hidden_BLD)
     assert bool(jnp.all(slope_BLD[0, 3:] == 0)) and bool(jnp.all(slope_BLD[1:] == 0))
     assert bool(jnp.all(jnp.abs(slope_BLD[0, :3]).sum(-1) > 0))

@@ -17,7 +17,7 @@ from codex_jax.tokenizers import training
 from codex_jax.training import masking, program, reduction
 
 
-pytestmark = pytest.mark.model
+pytestmark = [pytest.mark.model, pytest.mark.usefixtures("optimized")]
 
 BASE = config.Config()
 SHARDS = config.Parallel(deterministic_reduction=8)

@@ -7,40 +7,17 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from small_step import ALL_AXES, ONE, SMOOTH, Compiled, batch_of, prepare, with_train
 
 from codex_jax import config, sharding, trees
 from codex_jax.errors import ConfigError
 from codex_jax.models import build
-from codex_jax.training import program, subtree
+from codex_jax.training import subtree
 from codex_jax.training.program import Program
 from codex_jax.training.state import TrainState
 
 
 pytestmark = pytest.mark.model
-
-BASE = config.Config()
-SETTINGS = dataclasses.replace(
-    BASE,
-    model=dataclasses.replace(
-        BASE.model, vocab_size=96, context_length=16, num_layers=3, num_heads=2, width=32, compute_dtype="float32"
-    ),
-    data=dataclasses.replace(BASE.data, sequence_length=16),
-    train=dataclasses.replace(BASE.train, num_steps=20, global_batch_size=8),
-    optimizer=dataclasses.replace(BASE.optimizer, learning_rate=1e-2, weight_decay=0.5, epsilon=1e-3),
-)
-MESH = jax.make_mesh(
-    (2, 2, 2), ("data", "fsdp", "tensor"), devices=jax.devices()[:8], axis_types=(jax.sharding.AxisType.Auto,) * 3
-)
-
-
-def with_train(**changes: Any) -> config.Config:
-    return dataclasses.replace(SETTINGS, train=dataclasses.replace(SETTINGS.train, **changes))
-
-
-def batch_of(index: int) -> tuple[np.ndarray[Any, Any], ...]:
-    tokens = np.random.default_rng(index).integers(0, 96, (8, 17)).astype(np.int32)
-    ones, positions = np.ones((8, 16), np.int32), np.tile(np.arange(16, dtype=np.int32), (8, 1))
-    return tokens[:, :-1], tokens[:, 1:], ones.astype(np.float32), ones, positions
 
 
 def frozen_of(made: Program) -> dict[str, Any]:
@@ -51,19 +28,19 @@ def frozen_of(made: Program) -> dict[str, Any]:
     )
 
 
-def updated(made: Program, frozen: dict[str, Any], *, updates: int = 3) -> tuple[TrainState, TrainState]:
+def updated(made: Compiled, frozen: dict[str, Any], *, updates: int = 3) -> tuple[TrainState, TrainState]:
     """The state before and after some updates."""
-    state = made.initial({})
+    state = made.initial()
     before = jax.device_get(state)
     for index in range(updates):
-        state, output = made.update(state, frozen, sharding.place(batch_of(index), MESH), np.int32(index))
+        state, output = made.update(state, batch_of(index), index, frozen)
         assert bool(output.finite)
     return before, jax.device_get(state)
 
 
 def test_only_chosen_leaves_are_in_the_state_and_change() -> None:
-    made = program.make(with_train(trainable=("norm/", "^positions")), MESH)
-    frozen = frozen_of(made)
+    made = prepare(with_train(SMOOTH, trainable=("norm/", "^positions")), ALL_AXES)
+    frozen = frozen_of(made.program)
     kept = jax.device_get(frozen)
     before, after = updated(made, frozen)
     names = [name for name, _ in trees.named_leaves(after.parameters)]
@@ -79,47 +56,43 @@ def test_only_chosen_leaves_are_in_the_state_and_change() -> None:
 
 def test_gradient_of_the_rest_is_that_of_the_whole() -> None:
     """The update of the trained leaves is the one they get when everything is trained, but for the shared norm."""
-    unclipped = dataclasses.replace(SETTINGS, optimizer=dataclasses.replace(SETTINGS.optimizer, clip_norm=0.0))
-    whole = program.make(unclipped, MESH)
-    parameters = jax.device_get(whole.initial({}).parameters)
-    state, _ = whole.update(whole.initial({}), {}, sharding.place(batch_of(0), MESH), np.int32(0))
-    patterns = ("mlp/up", "^norm/")
-    part = program.make(dataclasses.replace(unclipped, train=with_train(trainable=patterns).train), MESH)
-    given, frozen = trees.split(parameters, part.trained)
+    unclipped = dataclasses.replace(SMOOTH, optimizer=dataclasses.replace(SMOOTH.optimizer, clip_norm=0.0))
+    whole = prepare(unclipped, ONE)
+    parameters = jax.device_get(whole.initial().parameters)
+    state, _ = whole.update(whole.initial(), batch_of(0), 0)
+    part = prepare(with_train(unclipped, trainable=("mlp/up", "^norm/")), ONE)
+    made = part.program
+    given, frozen = trees.split(parameters, made.trained)
     placed = [
         jax.tree.map(lambda leaf, at: jax.device_put(leaf, at.sharding), leaves, places)
-        for leaves, places in ((given, part.target.parameters), (frozen, part.frozen))
+        for leaves, places in ((given, made.target.parameters), (frozen, made.frozen))
     ]
-    alone, _ = part.update(part.initial(placed[0]), placed[1], sharding.place(batch_of(0), MESH), np.int32(0))
-    expected, _ = trees.split(state.parameters, part.trained)
+    alone, _ = part.update(made.initial(placed[0]), batch_of(0), 0, placed[1])
+    expected, _ = trees.split(state.parameters, made.trained)
     jax.tree.map(lambda one, other: np.testing.assert_allclose(one, other, atol=1e-6), alone.parameters, expected)
 
 
 def test_first_layers_keep_their_bits_through_gradient_and_decay() -> None:
-    made = program.make(with_train(freeze_layers=2), MESH)
-    before, after = updated(made, {})
+    before, after = updated(prepare(with_train(SMOOTH, freeze_layers=1), ALL_AXES), {})
     for (name, old), (_, new) in zip(
         trees.named_leaves(before.parameters), trees.named_leaves(after.parameters), strict=True
     ):
         if name.startswith("blocks/"):
-            np.testing.assert_array_equal(old[:2].view(np.uint32), new[:2].view(np.uint32), err_msg=name)
-            assert not np.array_equal(old[2], new[2]), name
+            np.testing.assert_array_equal(old[:1].view(np.uint32), new[:1].view(np.uint32), err_msg=name)
+            assert not np.array_equal(old[1], new[1]), name
         else:
             assert not np.array_equal(old, new), name
 
 
 def test_frozen_layers_do_not_count_in_the_norm_that_is_clipped() -> None:
-    place = sharding.place(batch_of(0), MESH)
-    norms = []
-    for layers in (0, 2):
-        made = program.make(with_train(freeze_layers=layers), MESH)
-        norms.append(float(made.update(made.initial({}), {}, place, np.int32(0))[1].grad_norm))
+    both = (prepare(with_train(SMOOTH, freeze_layers=layers), ALL_AXES) for layers in (0, 1))
+    norms = [float(made.update(made.initial(), batch_of(0), 0)[1].grad_norm) for made in both]
     assert 0 < norms[1] < norms[0]
 
 
 def test_given_values_are_where_training_begins() -> None:
-    made = program.make(SETTINGS, MESH)
-    scale = jax.device_put(jnp.full(32, 3.0), sharding.replicated(MESH))
+    made, mesh = prepare(SMOOTH, ALL_AXES).program, prepare(SMOOTH, ALL_AXES).mesh
+    scale = jax.device_put(jnp.full(32, 3.0), sharding.replicated(mesh))
     state = made.initial({"norm": {"scale": scale}})
     np.testing.assert_array_equal(state.parameters["norm"]["scale"], np.full(32, 3.0))
     fresh = made.initial({})
@@ -128,11 +101,11 @@ def test_given_values_are_where_training_begins() -> None:
 
 
 def test_patterns_that_match_nothing_are_named_with_the_leaves_there_are() -> None:
-    abstract = build.define(SETTINGS.model).abstract
+    abstract = build.define(SMOOTH.model).abstract
     with pytest.raises(ConfigError, match=r"2 mistakes(.|\n)*nrom(.|\n)*head(.|\n)*blocks/mlp/up/kernel"):
-        subtree.trained(with_train(trainable=("nrom", "^norm", "head")).train, abstract)
-    with pytest.raises(ConfigError, match=r"freeze_layers=3 leaves nothing to train of blocks/mlp/up/bias"):
-        subtree.trained(with_train(trainable=("mlp/up",), freeze_layers=3).train, abstract)
+        subtree.trained(with_train(SMOOTH, trainable=("nrom", "^norm", "head")).train, abstract)
+    with pytest.raises(ConfigError, match=r"freeze_layers=2 leaves nothing to train of blocks/mlp/up/bias"):
+        subtree.trained(with_train(SMOOTH, trainable=("mlp/up",), freeze_layers=2).train, abstract)
 
 
 def test_wrong_patterns_and_depths_are_refused_at_once() -> None:

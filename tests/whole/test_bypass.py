@@ -68,7 +68,9 @@ def test_bypass_of_the_environment_is_told_in_stderr_ledger_and_audit(
     [
         (WHY, "generate.prompt"),
         ({"CODEX_SAFETY_BYPASS": "1"}, "needs a reason"),
-        ({"CODEX_SAFETY_BYPASS": "perhaps", **WHY}, "safety.bypass: 'perhaps' is not a bool"),
+        pytest.param(
+            {"CODEX_SAFETY_BYPASS": "perhaps", **WHY}, "safety.bypass: 'perhaps' is not a bool", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_without_it_or_its_reason_the_start_is_refused(

@@ -150,10 +150,12 @@ def test_a_run_goes_on_without_the_directory_and_ends_as_if_it_was_never_stopped
     ("case", "code", "complaint"),
     [
         ("family", 2, "model.name=gpt2 is of family gpt2, and"),
-        ("tokenizer", 2, "there is no tokenizer with the weights"),
+        pytest.param("tokenizer", 2, "there is no tokenizer with the weights", marks=pytest.mark.slow),
         ("pickle", 3, "such files can hold programs, so they are never opened"),
-        ("missing", 3, "1 tensors differ:\n  model.norm.weight: is missing"),
-        ("offline", 3, "the model gpt2-offline is nowhere on this machine; looked at:"),
+        pytest.param("missing", 3, "1 tensors differ:\n  model.norm.weight: is missing", marks=pytest.mark.slow),
+        pytest.param(
+            "offline", 3, "the model gpt2-offline is nowhere on this machine; looked at:", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_what_is_wrong_with_weights_ends_in_one_message(

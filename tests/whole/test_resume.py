@@ -25,6 +25,12 @@ IN_A_STORE = {"data.mode": "store"}
 
 
 @pytest.fixture(scope="module")
+def main_env(main_env: dict[str, str]) -> dict[str, str]:
+    """The environment of a user, whose programs are optimized."""
+    return {name: value for name, value in main_env.items() if name != "JAX_DISABLE_MOST_OPTIMIZATIONS"}
+
+
+@pytest.fixture(scope="module")
 def straight(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run that was never stopped."""
     workdir = tmp_path_factory.mktemp("straight") / "run"
@@ -50,8 +56,13 @@ def kill_and_finish(args: list[str], env: Mapping[str, str], *, after: str, wait
 
 @pytest.mark.parametrize(
     ("after", "wait"),
-    [("model", 0.0), ("step 3/", 0.0), ("step 4/", 0.02), ("step 8 validation", 0.05), ("step 13/", 0.0)],
-    ids=["compile", "before the first save", "first save", "evaluation", "late"],
+    [
+        pytest.param("model", 0.0, id="compile", marks=pytest.mark.slow),
+        pytest.param("step 3/", 0.0, id="before the first save", marks=pytest.mark.slow),
+        pytest.param("step 4/", 0.02, id="first save"),
+        pytest.param("step 8 validation", 0.05, id="evaluation", marks=pytest.mark.slow),
+        pytest.param("step 13/", 0.0, id="late"),
+    ],
 )
 def test_run_killed_and_resumed_equals_the_straight_one(
     corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, after: str, wait: float
@@ -68,7 +79,10 @@ def straight_store(corpus: Path, main_env: dict[str, str], tmp_path_factory: pyt
     return workdir
 
 
-@pytest.mark.parametrize(("after", "wait"), [("store", 0.0), ("step 7/", 0.0)], ids=["build", "late"])
+@pytest.mark.parametrize(
+    ("after", "wait"),
+    [pytest.param("store", 0.0, id="build", marks=pytest.mark.slow), pytest.param("step 7/", 0.0, id="late")],
+)
 def test_run_of_a_store_killed_and_resumed_equals_the_straight_one(
     corpus: Path, straight_store: Path, main_env: dict[str, str], tmp_path: Path, after: str, wait: float
 ) -> None:
@@ -129,7 +143,13 @@ def test_run_killed_at_a_random_moment_equals_the_straight_one(
     assert_same_run(tmp_path, straight)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+@pytest.mark.parametrize(
+    "number",
+    [
+        pytest.param(signal.SIGTERM, id="SIGTERM"),
+        pytest.param(signal.SIGINT, id="SIGINT", marks=pytest.mark.slow),
+    ],
+)
 def test_signal_saves_at_the_step_and_exits_75(
     corpus: Path, straight: Path, main_env: dict[str, str], tmp_path: Path, number: signal.Signals
 ) -> None:
@@ -202,7 +222,14 @@ def test_lost_last_events_are_refused_and_told_and_moving_the_file_away_goes_on(
     assert "begins with a resume from step 16: the events before were moved away" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("change", [{"optimizer.learning_rate": 0.01}, {"run.seed": 5}, {"data.sequence_length": 16}])
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"optimizer.learning_rate": 0.01},
+        pytest.param({"run.seed": 5}, marks=pytest.mark.slow),
+        pytest.param({"data.sequence_length": 16}, marks=pytest.mark.slow),
+    ],
+)
 def test_changed_setting_is_refused_by_name(
     corpus: Path, straight: Path, run_main: Any, change: dict[str, Any]
 ) -> None:

@@ -15,7 +15,6 @@ from codex_jax.checkpoint import manifest
 
 pytestmark = pytest.mark.infra
 
-SHORT = {"train.num_steps": 8}
 NO_DROPOUT = {"model.dropout": 0.0}
 # One process of two devices is to two processes of one what a program is to itself.
 TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
@@ -25,7 +24,7 @@ TWO_DEVICES = {"XLA_FLAGS": "--xla_force_host_platform_device_count=2"}
 def alone(corpus: Path, main_env: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The workdir of a run of one process with two devices."""
     workdir = tmp_path_factory.mktemp("alone") / "run"
-    small_run.finish(small_run.arguments(corpus, workdir, SHORT), {**main_env, **TWO_DEVICES})
+    small_run.finish(small_run.arguments(corpus, workdir, {}), {**main_env, **TWO_DEVICES})
     return workdir
 
 
@@ -66,9 +65,9 @@ def assert_same_run(workdir: Path, other: Path, *, rel: float) -> None:
 def test_two_processes_are_the_run_of_one_written_once(
     corpus: Path, alone: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
-    first, second = Pair(corpus, tmp_path / "run", main_env, SHORT).finish()
+    first, second = Pair(corpus, tmp_path / "run", main_env).finish()
     assert_same_run(tmp_path / "run", alone, rel=1e-3)
-    assert checkpoints(tmp_path / "run") == [4, 8]
+    assert checkpoints(tmp_path / "run") == [12, 16]
     assert "step 8 validation" in first and "report" in first
     ours = [line for line in second.splitlines() if not line.startswith("[Gloo]")]
     assert ours == [line for line in ours if line.startswith("process 1 of 2")] and len(ours) == 1
@@ -79,13 +78,13 @@ def test_signal_to_one_process_stops_both_after_the_same_step(
     corpus: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
     workdir = tmp_path / "run"
-    pair = Pair(corpus, workdir, main_env)
+    pair = Pair(corpus, workdir, main_env, {"train.num_steps": 100_000})  # which do not end before the signal is heard
     pair.wait_for("step 5/")
     pair.processes[1].send_signal(signal.SIGTERM)
     ended = pair.end()
     assert [process.code for process in ended] == [75, 75], ended
     saved = checkpoints(workdir)[-1]
-    assert 5 <= saved < 16
+    assert 5 <= saved < 100_000
     for process in ended:
         assert f"SIGTERM to process 1 received after step {saved}, which is saved" in process.output
         assert "Traceback" not in process.output
@@ -222,11 +221,11 @@ def test_damaged_checkpoint_ends_both_and_changed_settings_do(
     corpus: Path, alone: Path, main_env: dict[str, str], tmp_path: Path
 ) -> None:
     shutil.copytree(alone, tmp_path / "run")
-    said = refused(Pair(corpus, tmp_path / "run", main_env, {**SHORT, "run.seed": 5}), 2)
+    said = refused(Pair(corpus, tmp_path / "run", main_env, {"run.seed": 5}), 2)
     assert all("run.seed" in output for output in said)
-    for step in (4, 8):
+    for step in (12, 16):
         (tmp_path / "run" / "checkpoints" / str(step) / "meta.json").write_text("{}")
-    said = refused(Pair(corpus, tmp_path / "run", main_env, SHORT), 3)
+    said = refused(Pair(corpus, tmp_path / "run", main_env), 3)
     assert all("no checkpoint in" in output for output in said)
 
 

@@ -159,8 +159,10 @@ def test_fused_attention_without_its_gpu_is_refused(refused: Refused) -> None:
     ("changes", "expected"),
     [
         ({"data.paths": "nowhere/*.txt"}, "no file matches nowhere/*.txt"),
-        ({"data.paths": "empty.txt"}, "empty.txt is empty"),
-        ({"tokenizer.path": "nowhere.json"}, "tokenizer.path=nowhere.json does not exist"),
+        pytest.param({"data.paths": "empty.txt"}, "empty.txt is empty", marks=pytest.mark.slow),
+        pytest.param(
+            {"tokenizer.path": "nowhere.json"}, "tokenizer.path=nowhere.json does not exist", marks=pytest.mark.slow
+        ),
         ({"data.validation_fraction": 1e-9}, "data.validation_fraction=1e-09 holds out none of"),
     ],
     ids=["path", "empty", "tokenizer", "validation"],
@@ -173,6 +175,7 @@ def test_asset_that_is_missing_is_named(
     assert not (tmp_path / "run").exists()  # a start that was refused leaves no directory
 
 
+@pytest.mark.slow
 def test_store_in_the_directory_of_the_run_is_refused(refused: Refused, tmp_path: Path) -> None:
     message = refused(3, {"data.mode": "store", "data.store": tmp_path / "run"})
     assert "run is not empty and no store; name another directory in data.store" in message
@@ -216,6 +219,7 @@ def test_damaged_config_of_a_workdir_without_checkpoint_is_refused(refused: Refu
     assert (tmp_path / "run" / "config.json").read_text() == '{"run_id": '
 
 
+@pytest.mark.slow
 def test_workdir_that_is_a_file_is_named(refused: Refused, tmp_path: Path) -> None:
     (tmp_path / "run").write_text("notes")
     assert f"{tmp_path}/run is a file, not a directory" in refused(3, {})
@@ -238,6 +242,7 @@ def test_run_whose_checkpoints_are_gone_is_not_forgotten(run_main: Any, corpus: 
     assert {name: (workdir / name).read_bytes() for name in before} == before
 
 
+@pytest.mark.slow
 def test_run_goes_on_without_the_history_that_was_moved_away(run_main: Any, corpus: Path, tmp_path: Path) -> None:
     workdir = tmp_path / "run"
     args = small_run.arguments(corpus, workdir, {"train.num_steps": 2, "eval.every_steps": 2})
@@ -253,8 +258,8 @@ def test_few_broken_rows_are_put_aside_and_named(run_main: Any, tmp_path: Path) 
     small_run.write_rows(rows, broken=4, whole=396)
     changes = {
         "data.max_quarantined": 0.02,
-        "train.num_steps": 4,
-        "eval.every_steps": 4,
+        "train.num_steps": 2,
+        "eval.every_steps": 2,
         "data.window_bytes": 1_000_000,
     }
     done = run_main(small_run.arguments(rows, workdir, changes))
@@ -289,7 +294,7 @@ def test_what_was_read_for_validation_is_written_down(run_main: Any, tmp_path: P
     small_run.write_rows(validation, broken=1, whole=150)
     with open(validation, "a") as file:
         file.write('{"text": "write to someone@example.org"}\n{"text": ""}\n')
-    changes = {"data.validation_paths": validation, "train.num_steps": 1, "eval.num_batches": 999}
+    changes = {"data.validation_paths": validation, "train.num_steps": 2, "eval.num_batches": 999}
     assert run_main(small_run.arguments(rows, workdir, changes)).returncode == 0
     (counts,) = events(workdir, "data.validation")
     assert [counts[name] for name in ("read", "trained", "filtered", "quarantined")] == [153, 151, 1, 1]
@@ -313,8 +318,8 @@ def test_file_that_is_not_utf8_is_put_aside_up_to_the_limit(
     (directory / "latin.txt").write_bytes("privatewörd ".encode("latin-1") * 30)
     changes = {
         "data.max_quarantined": limit,
-        "train.num_steps": 4,
-        "eval.every_steps": 4,
+        "train.num_steps": 2,
+        "eval.every_steps": 2,
         "data.window_bytes": 1_000_000,
     }
     done = run_main(small_run.arguments(directory, workdir, changes))
@@ -357,6 +362,7 @@ def test_disk_that_is_full_from_the_beginning_is_named(small_disk: Path, corpus:
     assert "no room to save: a checkpoint of this model needs 453" in message and "0 bytes are free for" in message
 
 
+@pytest.mark.slow
 def test_disk_that_is_read_only_is_named(small_disk: Path, corpus: Path, run_main: Any) -> None:
     subprocess.run(["mount", "-o", "remount,ro", small_disk], check=True)
     message = message_of(run_main(small_run.arguments(corpus, small_disk / "run", {})), 3)
@@ -409,7 +415,7 @@ def test_block_that_ends_a_run_is_an_event_before_its_end(refused: Refused, tmp_
         "safety.policy": rules,
         "safety.on_block": "stop",
         "data.seed": 4,
-        "train.num_steps": 1000,
+        "train.num_steps": 100000,
     }
     said = refused(4, changes)
     assert "blocked by deny; take the document out" in said
