@@ -161,8 +161,8 @@ def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp
         assert len(live(server)) == 1
 
 
-@pytest.mark.parametrize(("trouble", "says"), [("hanging", "Read timed out"), ("failing", "error responses")])
-def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble, says):
+@pytest.mark.parametrize("trouble", ["hanging", "failing"])
+def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble):
     server.start()
     process = start(tmp_path, to_server(server.uri), num_steps=900, run_id=trouble)
     while not copies.of_mlflow(server.database, trouble):
@@ -172,7 +172,7 @@ def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(
         found, err = finish(process)
     assert_nothing_was_lost(tmp_path, 900)
     (row,) = degraded(tmp_path)
-    assert row["sink"] == "mlflow" and says in row["reason"], err
+    assert row["sink"] == "mlflow" and "API request to http" in row["reason"], err  # not given up at the end
     assert row["step"] < 900 and err.count("mlflow is dropped") == 1
     assert_none_waited(found)
     assert metrics("replay", tmp_path, "--to", "mlflow").returncode == 0
