@@ -141,7 +141,8 @@ def test_a_run_whose_server_was_down_for_all_of_it_is_complete_after_a_replay(tm
 def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp_path, server):
     server.start()
     process = start(tmp_path, to_server(server.uri), num_steps=900)
-    while not server.database.exists() or not live(server):
+    while not live(server):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     time.sleep(1)
     server.kill()
@@ -160,17 +161,18 @@ def test_a_real_server_dies_and_comes_back_and_a_replay_makes_the_copy_whole(tmp
         assert len(live(server)) == 1
 
 
-@pytest.mark.parametrize(("trouble", "says"), [("hanging", "Read timed out"), ("failing", "error responses")])
-def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble, says):
+@pytest.mark.parametrize("trouble", ["hanging", "failing"])
+def test_a_real_server_that_is_in_trouble_for_the_rest_of_a_run_costs_one_event(tmp_path, server, trouble):
     server.start()
     process = start(tmp_path, to_server(server.uri), num_steps=900, run_id=trouble)
     while not copies.of_mlflow(server.database, trouble):
+        assert process.poll() is None, process.communicate()
         time.sleep(0.1)
     with getattr(server, trouble)():
         found, err = finish(process)
     assert_nothing_was_lost(tmp_path, 900)
     (row,) = degraded(tmp_path)
-    assert row["sink"] == "mlflow" and says in row["reason"], err
+    assert row["sink"] == "mlflow" and "API request to http" in row["reason"], err  # not given up at the end
     assert row["step"] < 900 and err.count("mlflow is dropped") == 1
     assert_none_waited(found)
     assert metrics("replay", tmp_path, "--to", "mlflow").returncode == 0

@@ -124,7 +124,9 @@ def test_what_it_cannot_write_ends_the_looking_and_nothing_else(
     made = Sampler(tmp_path, run_id="r1", every_secs=0.1)
     (tmp_path / calls.SYSTEM).symlink_to("/dev/full")
     with small_writer.bare(tmp_path) as writer, made.during(writer, lambda: 5):
-        while not (events := [row for row in ledger.read(tmp_path / ledger.EVENTS)]):
+        deadline = time.monotonic() + 60
+        while not (events := list(ledger.read(tmp_path / ledger.EVENTS))):
+            assert time.monotonic() < deadline, "nothing was said"
             time.sleep(0.01)
         writer.scalars(6, "train", {"loss": 1.0})
     assert [(row["event"], row["step"]) for row in events] == [("system.degraded", 5)]
