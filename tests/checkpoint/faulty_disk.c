@@ -1,15 +1,17 @@
 /* Preloaded, it kills or stops its process at a chosen call to the file system, or sets its clock back.
 
    DISK_ROOT      only calls whose path begins so are counted and logged
-   DISK_LOG       a file that gets a line for each of them, its name and its path; with DISK_KILL_AT for that one only
+   DISK_LOG       a file that gets a line for each of them: its name and its path
    DISK_KILL_AT   SIGKILL instead of the call of this number, from 1
-   DISK_KILL_ON   NAME:END, SIGKILL instead of the first call NAME whose path ends so
-   DISK_HANG_ON   the same, but the thread waits for ever
+   DISK_KILL_ON   NAME:END, SIGKILL instead of a call NAME whose path ends so, where * is anything
+   DISK_KILL_NTH  of those calls, from 1, which is what it is if not set
+   DISK_HANG_ON   NAME:END, each such call waits for ever
    CLOCK_BACK     seconds by which the time of day is too early */
 
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <fcntl.h>
+#include <fnmatch.h>
 #include <limits.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -22,7 +24,7 @@
 #include <time.h>
 #include <unistd.h>
 
-static atomic_int calls;
+static atomic_int calls, chosen;
 
 static void die(void) {
     kill(getpid(), SIGKILL);
@@ -38,10 +40,15 @@ static void note(const char *name, const char *path) {
 }
 
 static int ends_so(const char *name, const char *path, const char *wanted) {
-    const char *end = strchr(wanted, ':') + 1;
-    size_t have = strlen(path), want = strlen(end);
-    return strncmp(name, wanted, strlen(name)) == 0 && wanted[strlen(name)] == ':' && have >= want &&
-           strcmp(path + have - want, end) == 0;
+    char pattern[2 * PATH_MAX];
+    size_t length = strcspn(wanted, ":");
+    snprintf(pattern, sizeof pattern, "*%s", wanted + length + 1);
+    return strlen(name) == length && strncmp(name, wanted, length) == 0 && fnmatch(pattern, path, 0) == 0;
+}
+
+static int is_nth(void) {
+    const char *nth = getenv("DISK_KILL_NTH");
+    return atomic_fetch_add(&chosen, 1) + 1 == (nth ? atoi(nth) : 1);
 }
 
 static void met(const char *name, const char *path) {
@@ -49,10 +56,10 @@ static void met(const char *name, const char *path) {
     const char *hang = getenv("DISK_HANG_ON");
     if (!root || strncmp(path, root, strlen(root)) != 0)
         return;
-    int number = atomic_fetch_add(&calls, 1) + 1, is_last = at && number == atoi(at);
-    if (getenv("DISK_LOG") && (is_last || !at))
+    int number = atomic_fetch_add(&calls, 1) + 1;
+    if (getenv("DISK_LOG"))
         note(name, path);
-    if (is_last || (on && ends_so(name, path, on)))
+    if ((at && number == atoi(at)) || (on && ends_so(name, path, on) && is_nth()))
         die();
     while (hang && ends_so(name, path, hang))
         pause();
