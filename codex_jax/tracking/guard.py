@@ -17,6 +17,9 @@ log = logging.getLogger(__name__)
 CAPACITY = 10_000  # rows; a row is about 200 bytes
 IDLE_SECS = 0.5  # without a new row for this long, the sink flushes
 OPEN_SECS = 30.0  # what a sink may take to open (imports, tables) when the run ends before it has
+ALONE_SECS = 15.0  # for which a sink waits for others that open
+
+_opening = threading.Lock()
 
 
 class Guard:
@@ -73,7 +76,8 @@ class Guard:
     def _work(self, open_sink: Callable[[], Sink], history: Iterator[Call]) -> None:
         sink = None
         try:
-            sink = open_sink()
+            with _alone():
+                sink = open_sink()
             self._opened.set()
             for method, arguments in history:
                 getattr(sink, method)(*arguments)
@@ -109,3 +113,18 @@ class Guard:
                 self.name,
                 reason,
             )
+
+
+@contextlib.contextmanager
+def _alone() -> Iterator[None]:
+    """Let no two sinks open at once, but for one that hangs.
+
+    Packages parse code when they are imported, and up to Python 3.12 threads that do so at once disturb each other:
+    "SystemError: AST constructor recursion depth mismatch".
+    """
+    is_alone = _opening.acquire(timeout=ALONE_SECS)
+    try:
+        yield
+    finally:
+        if is_alone:
+            _opening.release()

@@ -220,6 +220,44 @@ def test_a_hanging_sink_delays_neither_a_step_nor_the_end_for_long(tmp_path):
     assert (event["sink"], "given up" in event["reason"]) == ("hanging", True)
 
 
+def test_sinks_open_one_after_the_other():
+    opening, seen = [], []
+
+    def open_sink():
+        opening.append(1)
+        time.sleep(0.05)
+        seen.append(len(opening))
+        opening.pop()
+        return Recording()
+
+    guards = [guard.Guard(name, open_sink, iter(())) for name in "abc"]
+    for one in guards:
+        one.finish("finished")
+        one.join(time.monotonic() + 10)
+    assert seen == [1, 1, 1] and [one.problem for one in guards] == ["", "", ""]
+
+
+def test_a_sink_opens_although_another_hangs_while_it_opens(monkeypatch):
+    monkeypatch.setattr(guard, "ALONE_SECS", 0.1)
+    release, entered, sink = threading.Event(), threading.Event(), Recording()
+
+    def hang():
+        entered.set()
+        release.wait(60)
+        return Recording()
+
+    hanging = guard.Guard("hanging", hang, iter(()))
+    entered.wait(60)
+    good = guard.Guard("good", lambda: sink, iter(()))
+    good.put("scalars", 1, "train", {"loss": 1.0}, 0.0)
+    good.finish("finished")
+    good.join(time.monotonic() + 10)
+    assert (good.problem, len(sink.rows), sink.status) == ("", 1, "finished")
+    release.set()
+    hanging.finish("finished")
+    hanging.join(time.monotonic() + 10)
+
+
 def test_a_long_reason_keeps_its_cause_which_comes_last():
     error = ValueError("no answer\nfrom http://localhost " + "x" * 1000 + " [Errno 111] Connection refused")
     told = why(error)
