@@ -13,19 +13,22 @@ from codex_jax import config, schema
 from codex_jax.errors import ConfigError
 
 
-# Set, they take the place of a default, and of nothing that a file or the command line says.
+# Set, they take the place of a default, and of nothing that a file or the command line says; of one setting the first.
 VARIABLES = {
-    "safety.bypass": "CODEX_SAFETY_BYPASS",
-    "safety.bypass_reason": "CODEX_SAFETY_BYPASS_REASON",
-    "safety.classifier": "CODEX_SAFETY_CLASSIFIER",
-    "safety.policy": "CODEX_SAFETY_POLICY_PATH",
-    "tracking.allow_remote": "CODEX_ALLOW_REMOTE_TRACKING",
-    "tracking.mlflow.enabled": "MLFLOW_ENABLE",
-    "tracking.mlflow.uri": "MLFLOW_TRACKING_URI",
-    "tracking.mlflow.experiment": "MLFLOW_EXPERIMENT_NAME",
-    "tracking.wandb.enabled": "WANDB_ENABLE",
-    "tracking.wandb.project": "WANDB_PROJECT",
-    "tracking.wandb.entity": "WANDB_ENTITY",
+    "CODEX_SAFETY_BYPASS": "safety.bypass",
+    "CODEX_SAFETY_BYPASS_REASON": "safety.bypass_reason",
+    "CODEX_SAFETY_CLASSIFIER": "safety.classifier",
+    "CODEX_SAFETY_POLICY_PATH": "safety.policy",
+    "CODEX_ALLOW_REMOTE_TRACKING": "tracking.allow_remote",
+    "CODEX_MLFLOW_ALLOW_REMOTE": "tracking.allow_remote",
+    "MLFLOW_ALLOW_REMOTE": "tracking.allow_remote",
+    "MLFLOW_ENABLE": "tracking.mlflow.enabled",
+    "MLFLOW_TRACKING_URI": "tracking.mlflow.uri",
+    "CODEX_MLFLOW_URI": "tracking.mlflow.uri",
+    "MLFLOW_EXPERIMENT_NAME": "tracking.mlflow.experiment",
+    "WANDB_ENABLE": "tracking.wandb.enabled",
+    "WANDB_PROJECT": "tracking.wandb.project",
+    "WANDB_ENTITY": "tracking.wandb.entity",
 }
 
 
@@ -86,10 +89,12 @@ def load(spec: str, overrides: Sequence[tuple[str, str]]) -> tuple[config.Config
     origin = {name: "default" if base.get(name) == value else str(path) for name, value in given.items()}
     changes = [*inline, *overrides]
     origin |= dict.fromkeys((name for name, _ in changes), "command line")
-    set_here = {name: text for name, one in VARIABLES.items() if (text := os.environ.get(one, ""))}
-    variables = [(name, text) for name, text in set_here.items() if origin.get(name) == "default"]
-    origin |= {name: f"variable {VARIABLES[name]}" for name, _ in variables}
-    return config.resolve(change(given, [*changes, *variables])), origin
+    read: dict[str, str] = {}
+    for variable, name in VARIABLES.items():
+        if os.environ.get(variable) and origin.get(name) == "default":
+            read[name] = os.environ[variable]
+            origin[name] = f"variable {variable}"
+    return config.resolve(change(given, [*changes, *read.items()])), origin
 
 
 def change(given: Mapping[str, Any], changes: Sequence[tuple[str, str]]) -> dict[str, Any]:

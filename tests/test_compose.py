@@ -70,7 +70,7 @@ def test_volumes_are_declared_or_lie_here(compose: dict[str, Any]) -> None:
 
 
 def test_no_secret_and_no_unknown_variable_is_set(compose: dict[str, Any]) -> None:
-    known = {*overrides.VARIABLES.values(), "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"}
+    known = {*overrides.VARIABLES, "MLFLOW_DISABLE_TELEMETRY", "DO_NOT_TRACK"}
     for service in compose["services"].values():
         assert set(service.get("environment", {})) <= known
     assert not re.search(r"(?i)(password|secret|token|api_?key)\s*[:=]", (ROOT / "compose.yaml").read_text())

@@ -241,7 +241,7 @@ def test_mlflow_offline_forbids_servers_whatever_is_allowed(value, uri, passes, 
 
 
 def test_variables_take_the_place_of_defaults_only(monkeypatch):
-    for name in overrides.VARIABLES.values():
+    for name in overrides.VARIABLES:
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
     monkeypatch.setenv("CODEX_ALLOW_REMOTE_TRACKING", "yes")
@@ -251,3 +251,24 @@ def test_variables_take_the_place_of_defaults_only(monkeypatch):
     assert (found["tracking.mlflow.uri"], found["tracking.allow_remote"]) == ("http://localhost:1", True)
     assert found["tracking.wandb.project"] == "ours"
     assert origin["tracking.mlflow.uri"] == "variable MLFLOW_TRACKING_URI"
+
+
+@pytest.mark.parametrize(
+    "variable", ["CODEX_ALLOW_REMOTE_TRACKING", "CODEX_MLFLOW_ALLOW_REMOTE", "MLFLOW_ALLOW_REMOTE"]
+)
+def test_each_variable_of_old_gives_leave_where_nothing_denies_it(variable, monkeypatch):
+    for name in overrides.VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv(variable, "on")
+    settings, origin = overrides.load("", [])
+    assert (settings.tracking.allow_remote, origin["tracking.allow_remote"]) == (True, f"variable {variable}")
+    settings, origin = overrides.load("", [("tracking.allow_remote", "false")])
+    assert (settings.tracking.allow_remote, origin["tracking.allow_remote"]) == (False, "command line")
+
+
+def test_the_first_variable_of_a_setting_counts(monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://localhost:1")
+    monkeypatch.setenv("CODEX_MLFLOW_URI", "http://localhost:2")
+    assert overrides.load("", [])[0].tracking.mlflow.uri == "http://localhost:1"
+    monkeypatch.delenv("MLFLOW_TRACKING_URI")
+    assert overrides.load("", [])[0].tracking.mlflow.uri == "http://localhost:2"
