@@ -57,11 +57,15 @@ def test_every_command_of_the_pages_works(checkout: Path, main_env: dict[str, st
 
 
 def test_commands_for_checkpoints_work(checkout: Path, main_env: dict[str, str]) -> None:
-    first, *rest = commands("checkpoints.md")
-    assert first == FIRST and len(rest) > 7
-    follow(checkout, main_env, [f"{first} --config.train.num_steps=30"])
+    lines = commands("checkpoints.md")
+    (goes_on,), rest = lines[: lines.index(FIRST)], lines[lines.index(FIRST) + 1 :]
+    assert len(rest) > 7
+    follow(checkout, main_env, [f"{FIRST} --config.train.num_steps=30"])
     shutil.copytree(checkout / "runs/gpt2-tiny", checkout / "runs/copy")
-    follow(checkout, main_env, [line.replace("checkpoints/900", "checkpoints/30") for line in rest])
+    shutil.copytree(checkout / "runs/gpt2-tiny/checkpoints/30", checkout / "aside/30")
+    follow(checkout, main_env, [re.sub(r"(checkpoints|aside)/900", r"\1/30", line) for line in rest])
+    follow(checkout, main_env, [goes_on.replace("1500", "40")])
+    assert (checkout / "runs/gpt2-tiny/checkpoints/40").is_dir()
 
 
 def test_commands_for_monitoring_work(checkout: Path, main_env: dict[str, str]) -> None:
