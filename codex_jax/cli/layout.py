@@ -11,7 +11,6 @@ from codex_jax.console import say
 
 
 WIDTH = 80
-MANY = "layers/"  # of metrics: hundreds with long names, which bury the others
 as_json = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
 

@@ -11,6 +11,7 @@ from codex_jax.cli import layout
 from codex_jax.console import say
 from codex_jax.tracking import export as exporting
 from codex_jax.tracking import replay as replaying
+from codex_jax.tracking import report_facts
 
 
 # What a sink is given, by the name of its method.
@@ -136,12 +137,12 @@ def _statistics(run: Path) -> list[dict[str, Any]]:
 
 
 def _short(found: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [one for one in found if not one["name"].startswith(layout.MANY)]
+    return [one for one in found if not one["name"].startswith(report_facts.MANY)]
 
 
 def _say_left_out(found: list[dict[str, Any]]) -> None:
     if left_out := len(found) - len(_short(found)):
-        layout.say_wrapped(f"and {left_out:,} of {layout.MANY}, which --json and `codex-jax metrics export` have")
+        layout.say_wrapped(f"and {left_out:,} of {report_facts.MANY}, which --json and `codex-jax metrics export` have")
 
 
 def _number(value: float | None) -> str:

@@ -71,7 +71,7 @@ def compare(a: Path, b: Path, as_json: bool) -> None:
         layout.say_rows([("A", str(a)), ("B", str(b))])
         _say_parting(found)
         _say_settings(settings)
-        short = ((name, pair) for name, pair in found.final.items() if not name.startswith(layout.MANY))
+        short = ((name, pair) for name, pair in found.final.items() if not name.startswith(report_facts.MANY))
         rows = [(name, *map(_number, pair)) for name, pair in short]
         layout.say_rows([("LATEST", "A", "B"), *rows])
     if not found.is_equal:

@@ -6,7 +6,6 @@ from typing import Any
 
 from codex_jax import amounts, rundir
 from codex_jax.checkpoint import layout
-from codex_jax.cli import layout as columns
 from codex_jax.tracking import progress, report_facts
 from codex_jax.tracking.report_facts import STARTS, Facts
 
@@ -83,7 +82,7 @@ def rows(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 def results(told: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """Yield the latest value of each figure, and the best of the evaluations."""
     for name, value in sorted(told["results"].items()):
-        if not name.startswith(("speed/", columns.MANY)):
+        if not name.startswith(("speed/", report_facts.MANY)):
             yield name, f"{value:,}" if isinstance(value, int) else f"{value:.6g}"
     if told["best"]:
         yield "best validation loss", f"{told['best']['loss']:.6g} at step {told['best']['step']:,}"

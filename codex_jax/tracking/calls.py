@@ -21,15 +21,21 @@ def history(source: Source) -> Iterator[Call]:
     workdir, sizes = source.workdir, source.sizes
     for row in ledger.read(workdir / ledger.METRICS, until=sizes.get(ledger.METRICS)):
         yield scalars(row)
-    if (workdir / SYSTEM).exists():
-        for row in ledger.read(workdir / SYSTEM, until=sizes.get(SYSTEM)):
-            yield scalars({**row, "split": "system"})
+    for row in machine(workdir, until=sizes.get(SYSTEM)):
+        yield scalars(row)
     step = 0
     for row in ledger.read(workdir / ledger.EVENTS, until=sizes.get(ledger.EVENTS)):
         step = row["step"]
         if call := of_event(workdir, row):
             yield call
     yield from report(workdir, step)
+
+
+def machine(workdir: Path, *, until: int | None = None) -> Iterator[dict[str, Any]]:
+    """Yield what the machine was at as rows of the split "system"; `until` is as for `ledger.read`."""
+    if (workdir / SYSTEM).exists():
+        for row in ledger.read(workdir / SYSTEM, until=until):
+            yield {**row, "split": "system"}
 
 
 def began(workdir: Path) -> float | None:

@@ -53,9 +53,7 @@ def export(workdir: Path, file: Path) -> int:
 
 def values(workdir: Path) -> Iterator[Row]:
     """Yield every value of the ledger, in its order, then what the machine was at."""
-    machine = workdir / calls.SYSTEM
-    seen = ({**row, "split": "system"} for row in (ledger.read(machine) if machine.exists() else ()))
-    for row in itertools.chain(ledger.read(workdir / ledger.METRICS), seen):
+    for row in itertools.chain(ledger.read(workdir / ledger.METRICS), calls.machine(workdir)):
         for name, value in row["metrics"].items():
             yield row["step"], row["split"], name, value, row["time"]
 

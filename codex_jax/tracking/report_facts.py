@@ -12,6 +12,9 @@ from codex_jax.tracking import calls, ledger
 from codex_jax.tracking.curves import Curve
 
 
+MANY = "layers/"  # of metrics: hundreds with long names, which would bury the others
+
+
 CURVES = (
     "train/loss",
     "train/learning_rate",
@@ -123,10 +126,9 @@ def collect(workdir: Path) -> Facts:
         _take_event(facts, row)
     for row in _seen(facts, workdir / ledger.METRICS):
         _take_metrics(facts, row)
-    if (system := workdir / calls.SYSTEM).exists():
-        for row in ledger.read(system):
-            for name, value in row["metrics"].items():
-                facts.system.setdefault(name, Curve()).add(row["step"], value)
+    for row in calls.machine(workdir):
+        for name, value in row["metrics"].items():
+            facts.system.setdefault(name, Curve()).add(row["step"], value)
     return facts
 
 

@@ -95,8 +95,7 @@ def _lines(side: Side, name: str) -> list[Series]:
 
 
 def _results(sides: Sequence[Side]) -> str:
-    # Those of each layer are hundreds.
-    names = dict.fromkeys(name for side in sides for name in side.facts.last if not name.startswith("layers/"))
+    names = dict.fromkeys(name for side in sides for name in side.facts.last if not name.startswith(report_facts.MANY))
     rows = [(name, *(_number(side.facts.last.get(name)) for side in sides)) for name in names]
     return report_sections.section("Latest values", report_sections.table(("metric", *_names(sides)), rows))
 

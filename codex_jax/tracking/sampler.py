@@ -16,7 +16,7 @@ from typing import Any
 
 from codex_jax.console import warn
 from codex_jax.errors import CodexError
-from codex_jax.tracking import calls, ledger, rows
+from codex_jax.tracking import calls, rows
 from codex_jax.tracking.gpus import Gpus, Unread
 from codex_jax.tracking.rows import AppendFile
 from codex_jax.tracking.system import Machine
@@ -31,9 +31,9 @@ def mend(workdir: Path) -> float:
 
     AssetError for damage before the last line.
     """
-    path, joules = workdir / calls.SYSTEM, 0.0
-    rows.rewind(path, lambda row: True)
-    for row in ledger.read(path) if path.exists() else ():
+    joules = 0.0
+    rows.rewind(workdir / calls.SYSTEM, lambda row: True)
+    for row in calls.machine(workdir):
         joules = row["metrics"].get("energy_joules") or joules
     return joules
 

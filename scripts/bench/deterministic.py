@@ -7,7 +7,6 @@ Memory is the peak of the process.
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -32,12 +31,8 @@ def main() -> None:
         "JAX_PLATFORMS": "cpu",
     }
     command = [sys.executable, str(HERE / "deterministic_worker.py"), flags.size]
-    ordered, plain = (paired.Worker([*command, str(shards)], env) for shards in (flags.shards, 0))
-    result = paired.compare(ordered, plain, pairs=flags.pairs, warmup=1)
-    about = {"setting": vars(flags), "ordered": ordered.about, "plain": plain.about}
-    ordered.close()
-    plain.close()
-    print(json.dumps(about | {"result": result}, indent=2))
+    commands = {"ordered": [*command, str(flags.shards)], "plain": [*command, "0"]}
+    paired.report(vars(flags), commands, env, pairs=flags.pairs)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A training step of a model on random tokens, for the benchmarks that time one."""
 
+import dataclasses
 from typing import Any
 
 import jax
@@ -7,6 +8,23 @@ import numpy as np
 
 from codex_jax import config, sharding
 from codex_jax.training import program
+
+
+# layers, heads, width, vocabulary, rows, tokens of a row
+SIZES = {"small": (2, 4, 128, 2048, 16, 128), "middle": (6, 8, 512, 8192, 16, 256)}
+
+
+def settings_of(size: str) -> config.Config:
+    """Return the settings of a model of that size in float32, and of its batch."""
+    layers, heads, width, vocab_size, rows, length = SIZES[size]
+    base = config.Config()
+    sizes = {"num_layers": layers, "num_heads": heads, "width": width, "vocab_size": vocab_size}
+    return dataclasses.replace(
+        base,
+        model=dataclasses.replace(base.model, **sizes, context_length=length, compute_dtype="float32"),
+        data=dataclasses.replace(base.data, sequence_length=length),
+        train=dataclasses.replace(base.train, global_batch_size=rows),
+    )
 
 
 class Step:

@@ -76,3 +76,14 @@ def compare(ours: Worker, peer: Worker, *, pairs: int, warmup: int) -> dict[str,
         "memory_ratio": rows[-1][0]["peak_bytes"] / rows[-1][1]["peak_bytes"],
         "pairs": pairs,
     }
+
+
+def report(setting: dict[str, Any], commands: dict[str, list[str]], env: dict[str, str], *, pairs: int) -> None:
+    """Compare the first of two commands with the second, after a warm-up, and print one JSON object."""
+    workers = {name: Worker(command, env) for name, command in commands.items()}
+    ours, peer = workers.values()
+    result = compare(ours, peer, pairs=pairs, warmup=1)
+    about = {name: worker.about for name, worker in workers.items()}
+    for worker in workers.values():
+        worker.close()
+    print(json.dumps({"setting": setting, **about, "result": result}, indent=2))

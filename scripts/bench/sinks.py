@@ -7,7 +7,6 @@ answers, and W&B whose process is killed. `row_micros` is what a row costs the t
 """
 
 import argparse
-import json
 import os
 import sys
 from pathlib import Path
@@ -29,12 +28,8 @@ def main() -> None:
     flags = parser.parse_args()
     env = {"PYTHONPATH": f"{HERE.parents[1]}:{HERE}:" + os.environ.get("PYTHONPATH", "")}
     command = [sys.executable, str(HERE / "sinks_worker.py"), flags.size, str(flags.every), str(flags.steps)]
-    copied, alone = (paired.Worker([*command, sinks], env) for sinks in (flags.sinks, "none"))
-    result = paired.compare(copied, alone, pairs=flags.pairs, warmup=1)
-    about = {"setting": vars(flags), "copied": copied.about, "alone": alone.about}
-    copied.close()
-    alone.close()
-    print(json.dumps(about | {"result": result}, indent=2))
+    commands = {"copied": [*command, flags.sinks], "alone": [*command, "none"]}
+    paired.report(vars(flags), commands, env, pairs=flags.pairs)
 
 
 if __name__ == "__main__":

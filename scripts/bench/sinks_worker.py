@@ -16,7 +16,6 @@ import jax
 import model_step
 import paired
 import psutil
-from deterministic_worker import SIZES
 
 from codex_jax import config
 from codex_jax.tracking import multi_writer, registry
@@ -74,15 +73,7 @@ def opened(settings: config.Config, sinks: str) -> Iterator[Writer]:
 
 def main(size: str, every: str, steps: str, sinks: str) -> None:
     """Prepare the steps and serve measurements of them."""
-    layers, heads, width, vocab_size, rows, length = SIZES[size]
-    base = config.Config()
-    sizes = {"num_layers": layers, "num_heads": heads, "width": width, "vocab_size": vocab_size}
-    settings = dataclasses.replace(
-        base,
-        model=dataclasses.replace(base.model, **sizes, context_length=length, compute_dtype="float32"),
-        data=dataclasses.replace(base.data, sequence_length=length),
-        train=dataclasses.replace(base.train, global_batch_size=rows),
-    )
+    settings = model_step.settings_of(size)
     with opened(settings, sinks) as writer:
         logged = Logged(settings, writer, int(every), int(steps))
         took = []

@@ -54,7 +54,8 @@ class MlflowSink(Sink):
         uri = mlflow_address.tracking_uri(source.tracking.mlflow.uri, source.workdir)
         self._entities = entities
         self._values: list[Any] = []
-        self._last = calls.began(source.workdir) or 0.0
+        self._began = calls.began(source.workdir)
+        self._last = self._began or 0.0
         self._source, self._database = source, mlflow_address.database(uri)
         self._client = MlflowClient(uri, registry_uri=uri)
         self._params = {name: str(value)[:VALUE_CHARS] for name, value in schema.flatten(dict(source.settings))}
@@ -148,8 +149,7 @@ class MlflowSink(Sink):
             else self._client.create_experiment(options.experiment, artifact_location=place)
         )
         tags, name = {RUN_TAG: self._source.run_id}, options.run_name or self._source.run_id
-        began = calls.began(self._source.workdir)
-        start = None if began is None else round(began * 1000)
+        start = None if self._began is None else round(self._began * 1000)
         return str(self._client.create_run(number, start_time=start, tags=tags, run_name=name).info.run_id)
 
     @staticmethod
